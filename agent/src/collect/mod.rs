@@ -1,0 +1,82 @@
+//! What a node is and does: one file per source, one line in the table of [`all`].
+//!
+//! Enters: the kernel's files below [`Roots`], and the answers of probe processes. Leaves: inventory sections, samples
+//! and event drafts. Never: blocks the caller, starts a process per sample, takes unknown for zero.
+
+mod sink;
+
+use std::path::PathBuf;
+
+use aim_common::inventory::Section;
+
+pub use sink::{EventDraft, Sample, SampleSink, SampleValue};
+
+/// Where the kernel's trees are: `/` on a node, a fixture in a test.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    /// `/proc`.
+    pub proc: PathBuf,
+    /// `/sys`.
+    pub sys: PathBuf,
+    /// `/etc`.
+    pub etc: PathBuf,
+    /// `/dev`.
+    pub dev: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into(), dev: "/dev".into() }
+    }
+}
+
+/// Why a collector gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// What it reads does not exist on this node.
+    #[error("{0} does not exist on this node")]
+    NotPresent(String),
+    /// It lacks a right; names it.
+    #[error("{what} needs {privilege}")]
+    NeedsPrivilege {
+        /// What was read.
+        what: String,
+        /// The right (`CAP_SYSLOG`, `root`).
+        privilege: &'static str,
+    },
+    /// The read failed.
+    #[error("cannot read {what}: {source}")]
+    Read {
+        /// What was read.
+        what: String,
+        /// The kernel's reason.
+        source: std::io::Error,
+    },
+    /// The content is not what the kernel's documentation says.
+    #[error("{what} holds something unexpected: {reason}")]
+    Malformed {
+        /// What was read.
+        what: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// One source. Both calls return at once: what can hang is asked by a probe process, and these read its last answer.
+pub trait Collector: Send {
+    /// Its name in conditions, events and the agent's inventory.
+    fn name(&self) -> &'static str;
+
+    /// Rights it needs beyond those of any user (`CAP_SYSLOG`), with what is lost without them; for `check` and the unit.
+    fn privileges(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// What the node is, seen from this source; `None` where it adds no section.
+    fn inventory(&mut self) -> Result<Option<Section>, CollectError> {
+        Ok(None)
+    }
+
+    /// The numbers of this moment.
+    fn sample(&mut self, sink: &mut SampleSink) -> Result<(), CollectError>;
+}

@@ -1,0 +1,27 @@
+//! HTTP: one file per resource, each with its router and its rows of the access table.
+//!
+//! Enters: requests. Leaves: JSON of `aim_common::api`, problem details, SSE. Never: a decision that belongs to a
+//! layer below, an internal text in an answer, a route without a row in the access table.
+
+pub mod access;
+pub mod problem;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use self::access::Access;
+use crate::app::SharedApp;
+
+/// One resource of the API: a line in [`resources`].
+pub struct Resource {
+    /// Its name, for logs and tests.
+    pub name: &'static str,
+    /// Its routes, built with `utoipa_axum::routes!` so that the OpenAPI document comes from the handlers.
+    pub router: fn() -> OpenApiRouter<SharedApp>,
+    /// Its rows of the access table.
+    pub access: fn() -> Vec<Access>,
+}
+
+/// Every resource.
+pub fn resources() -> Vec<Resource> {
+    vec![]
+}

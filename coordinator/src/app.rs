@@ -1,0 +1,20 @@
+//! The object graph that handlers and tasks share.
+
+use std::sync::Arc;
+
+use crate::clock::SharedClock;
+use crate::conditions::Conditions;
+use crate::store::Store;
+
+/// What axum handlers get as their state.
+pub type SharedApp = Arc<App>;
+
+/// Everything that lives as long as the process. Built by `serve`, and by tests with port 0.
+pub struct App {
+    /// The clock.
+    pub clock: SharedClock,
+    /// The database.
+    pub store: Store,
+    /// The coordinator's degraded modes.
+    pub conditions: Arc<Conditions>,
+}

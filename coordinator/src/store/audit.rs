@@ -1,0 +1,147 @@
+//! The audit trail's rows: append-only, each hash covering the record and the former hash.
+
+use aim_common::units::EpochMs;
+use sha2::{Digest, Sha256};
+
+use super::{Store, StoreError, write};
+
+/// The hash before the first record.
+pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// PostgreSQL's advisory lock that serialises appends; "AIMaudit" as a number.
+const APPEND_LOCK: i64 = 0x4149_4D61_7564_6974;
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It was allowed and done.
+    Allowed,
+    /// It was refused.
+    Denied,
+    /// It was allowed and failed.
+    Failed,
+}
+
+impl Decision {
+    /// The word in the database and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A record to be appended.
+#[derive(Debug, Clone)]
+pub struct NewAuditRecord {
+    /// When.
+    pub at: EpochMs,
+    /// `user:NAME`, `node:ID`, `anonymous`, `coordinator` or `host:USER`.
+    pub actor: String,
+    /// Address, or empty.
+    pub source: String,
+    /// What was tried (`token.create`).
+    pub action: &'static str,
+    /// On what.
+    pub target: String,
+    /// What was decided.
+    pub decision: Decision,
+    /// Details; never a secret.
+    pub detail: serde_json::Value,
+    /// The request's id, or empty.
+    pub request_id: String,
+}
+
+/// The hash of one record: SHA-256 over the former hash and each field, length-prefixed.
+pub fn record_hash(previous: &str, sequence: i64, fields: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    let mut put = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+    };
+    put(previous.as_bytes());
+    put(&sequence.to_be_bytes());
+    for field in fields {
+        put(field.as_bytes());
+    }
+    hex::encode(hasher.finalize())
+}
+
+/// Appends inside a transaction of either engine: `append!(store, &mut tx, record)` gives `Result<i64, StoreError>`.
+///
+/// The audit record and what it tells of become durable together, or not at all.
+macro_rules! append_audit {
+    ($store:expr, $tx:expr, $record:expr) => {{
+        use $crate::store::audit::{GENESIS, NewAuditRecord, record_hash};
+        let record: &NewAuditRecord = $record;
+        async {
+            if let Some(lock) = $store.audit_lock() {
+                sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(&mut **$tx).await?;
+            }
+            let last: Option<(i64, String)> =
+                sqlx::query_as("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
+                    .fetch_optional(&mut **$tx)
+                    .await?;
+            let (sequence, previous) =
+                last.map_or_else(|| (1, GENESIS.to_owned()), |(last, hash)| (last + 1, hash));
+            let at = record.at.0.to_string();
+            let detail = record.detail.to_string();
+            let hash = record_hash(
+                &previous,
+                sequence,
+                &[
+                    &at,
+                    &record.actor,
+                    &record.source,
+                    record.action,
+                    &record.target,
+                    record.decision.as_str(),
+                    &detail,
+                    &record.request_id,
+                ],
+            );
+            sqlx::query(
+                "INSERT INTO audit (sequence, at, actor, source, action, target, decision, detail, request_id, \
+                 previous_hash, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            )
+            .bind(sequence)
+            .bind(record.at.0)
+            .bind(&record.actor)
+            .bind(&record.source)
+            .bind(record.action)
+            .bind(&record.target)
+            .bind(record.decision.as_str())
+            .bind(&detail)
+            .bind(&record.request_id)
+            .bind(&previous)
+            .bind(&hash)
+            .execute(&mut **$tx)
+            .await?;
+            Ok::<i64, $crate::store::StoreError>(sequence)
+        }
+        .await
+    }};
+}
+
+pub(crate) use append_audit;
+
+impl Store {
+    /// The advisory lock to take before an append; none on SQLite, where the writer is alone.
+    pub(crate) fn audit_lock(&self) -> Option<i64> {
+        match self.db {
+            super::Db::Lite { .. } => None,
+            super::Db::Pg { .. } => Some(APPEND_LOCK),
+        }
+    }
+
+    /// Appends one record in a transaction of its own and gives its sequence.
+    pub async fn audit_append(&self, record: &NewAuditRecord) -> Result<i64, StoreError> {
+        write!(self, pool => {
+            let mut tx = pool.begin_with(self.begin()).await?;
+            let sequence = append_audit!(self, &mut tx, record)?;
+            tx.commit().await?;
+            Ok(sequence)
+        })
+    }
+}

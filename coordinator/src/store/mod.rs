@@ -1,0 +1,135 @@
+//! SQL: one file per aggregate, the same text for SQLite and PostgreSQL.
+//!
+//! Enters: typed rows and ids of the layers above. Leaves: typed rows, `Option` for not found. Never: SQL built from
+//! input, a secret in clear, a decision about who may do what.
+//!
+//! SQLite has one writing connection (`writer`) and several reading ones; PostgreSQL has one pool for both.
+
+pub mod audit;
+mod error;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+pub use error::StoreError;
+
+/// Runs the expression with a pool to read from, on whichever engine is in use.
+macro_rules! read {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::Db::Lite { reader: $pool, .. } => $body,
+            $crate::store::Db::Pg { pool: $pool } => $body,
+        }
+    };
+}
+
+/// Runs the expression with a pool to write to, on whichever engine is in use.
+///
+/// Begin transactions with `$pool.begin_with($store.begin())`, so that SQLite takes its lock at once.
+macro_rules! write {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.db {
+            $crate::store::Db::Lite { writer: $pool, .. } => $body,
+            $crate::store::Db::Pg { pool: $pool } => $body,
+        }
+    };
+}
+
+pub(crate) use {read, write};
+
+static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Longest wait for a connection of the pool (DAT-06).
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for SQLite's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reading connections; two cores do not serve more at once.
+const READERS: u32 = 4;
+/// PostgreSQL connections of one coordinator.
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// The engine in use.
+#[derive(Debug, Clone)]
+pub(crate) enum Db {
+    /// SQLite.
+    Lite {
+        /// The one writing connection.
+        writer: SqlitePool,
+        /// Reading connections.
+        reader: SqlitePool,
+    },
+    /// PostgreSQL.
+    Pg {
+        /// Its pool.
+        pool: PgPool,
+    },
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) db: Db,
+}
+
+impl Store {
+    /// Opens SQLite in one file and brings its schema up to date.
+    pub async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL, not NORMAL: what was acknowledged must survive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let opened = |source| StoreError::Open { what: path.display().to_string(), source };
+        let pool = |connections| {
+            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
+        };
+        let writer = pool(1).connect_with(options.clone()).await.map_err(opened)?;
+        SQLITE_MIGRATIONS.run(&writer).await?;
+        let reader = pool(READERS).connect_with(options.read_only(true)).await.map_err(opened)?;
+        Ok(Self { db: Db::Lite { writer, reader } })
+    }
+
+    /// Opens PostgreSQL by URL and brings its schema up to date under the migrator's own lock.
+    pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+        // The URL may hold a password, so that no message repeats it.
+        let opened = |source| StoreError::Open { what: "the PostgreSQL database".to_owned(), source };
+        let options: PgConnectOptions = url.parse().map_err(opened)?;
+        let options = options.options([("statement_timeout", "5000"), ("synchronous_commit", "on")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(opened)?;
+        POSTGRES_MIGRATIONS.run(&pool).await?;
+        Ok(Self { db: Db::Pg { pool } })
+    }
+
+    /// The statement that begins a writing transaction.
+    pub(crate) fn begin(&self) -> &'static str {
+        match self.db {
+            Db::Lite { .. } => "BEGIN IMMEDIATE",
+            Db::Pg { .. } => "BEGIN",
+        }
+    }
+
+    /// Closes every connection after running statements have ended.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Lite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Db::Pg { pool } => pool.close().await,
+        }
+    }
+}
