@@ -9,6 +9,7 @@ mod close;
 mod kind;
 mod renewal;
 mod samples;
+mod series_codec;
 mod session;
 mod spool;
 
@@ -19,6 +20,7 @@ pub use samples::{
     Change, Condition, GaugeReport, GpuProcess, GpuProcesses, MAX_SERIES, NodeConditions, SeriesChange,
     SeriesKey, SeriesTable,
 };
+pub use series_codec::{ApplyError, MAX_STEPS, Reading, SeriesDecoder, SeriesEncoder, TableError, Value};
 pub use session::{Ack, Goodbye, GoodbyeCause, Hello, LiveMode, Welcome};
 pub use spool::{Record, SpoolBatch, SpoolRecord};
 

@@ -21,7 +21,8 @@ pub struct SeriesKey {
     pub instance: BoundedString<128>,
 }
 
-/// The series of the reports that follow, by index. It resets every series' former value to 0.
+/// The series of the reports that follow, by index. It resets every series' former value to 0, as does the start of
+/// every session, whether the table is sent again or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SeriesTable {
     /// The series; a report names them by their place here.

@@ -51,7 +51,8 @@ pub struct Welcome {
     pub report_interval_ms: u32,
     /// The coordinator does not hold this inventory: put it into the spool.
     pub inventory_wanted: bool,
-    /// The coordinator does not hold this series table: send it before the first report.
+    /// The coordinator does not hold this series table: send it before the first report. Either way the first report is
+    /// against zeros.
     pub series_wanted: bool,
     /// Highest sequence of this spool up to which everything is durable.
     pub acknowledged: Option<u64>,
