@@ -8,6 +8,7 @@ mod sink;
 use std::path::PathBuf;
 
 use aim_common::inventory::Section;
+use aim_common::protocol::{Condition, GpuProcesses};
 
 pub use sink::{EventDraft, Sample, SampleSink, SampleValue};
 
@@ -60,6 +61,14 @@ pub enum CollectError {
         /// What is wrong.
         reason: String,
     },
+    /// Its probe process is stuck; names the call.
+    #[error("{what} does not answer: stuck in {call}")]
+    Unresponsive {
+        /// What was asked.
+        what: String,
+        /// The call that does not return.
+        call: String,
+    },
 }
 
 /// One source. Both calls return at once: what can hang is asked by a probe process, and these read its last answer.
@@ -79,4 +88,19 @@ pub trait Collector: Send {
 
     /// The numbers of this moment.
     fn sample(&mut self, sink: &mut SampleSink) -> Result<(), CollectError>;
+
+    /// The degraded modes that this source sees at this moment.
+    fn conditions(&self) -> Vec<Condition> {
+        Vec::new()
+    }
+
+    /// The processes on the node's GPUs, where this source knows them and they changed since the last call.
+    fn gpu_processes(&mut self) -> Option<GpuProcesses> {
+        None
+    }
+
+    /// Called once all events given to a sink so far are durable: from here a restart need not repeat them.
+    fn committed(&mut self) -> Result<(), CollectError> {
+        Ok(())
+    }
 }
