@@ -91,6 +91,8 @@ event_kinds! {
     InventoryChanged = 70, "node.inventory_changed";
     /// A node broke a limit of the protocol. Made by the coordinator.
     NodeLimitExceeded = 71, "node.limit_exceeded";
+    /// A node's spool dropped records before they were acknowledged. Made by the coordinator.
+    NodeRecordsLost = 72, "node.records_lost";
 }
 
 /// One event.

@@ -7,6 +7,10 @@
 
 pub mod audit;
 mod error;
+pub mod events;
+pub mod inventory;
+pub mod nodes;
+pub mod spool;
 
 use std::path::Path;
 use std::time::Duration;
