@@ -5,6 +5,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use aim_common::config::ConfigError;
 use aim_common::identity::TrustDomain;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -223,68 +224,43 @@ impl Default for Log {
     }
 }
 
-/// A setting that cannot be used; ends the program with exit code 78.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file is not there or not readable.
-    #[error("{}: cannot be read: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The text does not form a configuration.
-    #[error("{file}:{line}: {message}")]
-    Malformed {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong.
-        message: String,
-    },
-    /// A value is of the right type and still not usable.
-    #[error("{file}: {key}: {message}")]
-    Refused {
-        /// The file.
-        file: String,
-        /// The key.
-        key: &'static str,
-        /// What is wrong and what to do.
-        message: String,
-    },
-}
-
 impl Config {
-    /// Reads the file; the defaults where the default file is absent.
+    /// Reads the file, then the environment's overrides; the defaults where the default file is absent.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let explicit = path.is_some();
         let path = path.unwrap_or(Path::new(DEFAULT_PATH));
-        let text = match std::fs::read_to_string(path) {
+        let text = match aim_common::config::read(path) {
             Ok(text) => text,
-            Err(error) if !explicit && error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+            Err(ConfigError::Unreadable { source, .. })
+                if !explicit && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                String::new()
+            }
+            Err(error) => return Err(error),
         };
-        let file = path.display().to_string();
-        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Malformed {
-            line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
-            message: error.message().to_owned(),
-            file: file.clone(),
-        })?;
-        config.check(&file)?;
+        Self::parse(&path.display().to_string(), &text, std::env::vars())
+    }
+
+    /// Makes the configuration of a text and overrides.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let config: Self = aim_common::config::parse(file, text, ENVIRONMENT_PREFIX, environment)?;
+        config.check(file)?;
         Ok(config)
     }
 
     /// The defaults as a file.
-    pub fn print_default() -> Result<String, toml::ser::Error> {
-        toml::to_string_pretty(&Self::default())
+    pub fn print_default() -> Result<String, ConfigError> {
+        aim_common::config::to_toml(&Self::default())
     }
 
     /// What types cannot say.
     fn check(&self, file: &str) -> Result<(), ConfigError> {
-        let refuse = |key, message: &str| {
-            Err(ConfigError::Refused { file: file.to_owned(), key, message: message.to_owned() })
+        let refuse = |key: &str, problem: &str| {
+            Err(ConfigError::Invalid { place: format!("{file}: {key}"), problem: problem.to_owned() })
         };
         if let Some(plain) = &self.https.plain_listen
             && !plain.starts_with("unix:/")

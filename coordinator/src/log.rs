@@ -105,13 +105,15 @@ mod tests {
             let line = String::from_utf8(one_line(event.as_bytes())).unwrap();
             let (body, end) = line.split_at(line.len() - 1);
             prop_assert_eq!(end, "\n");
-            prop_assert!(!body.chars().any(|c| c.is_control() || c == '\u{2028}' || c == '\u{2029}'));
+            let forges = |c: char| c.is_control() || ('\u{2028}'..='\u{2029}').contains(&c);
+            prop_assert!(!body.chars().any(forges));
             prop_assert!(line.len() <= LINE_BYTES);
         }
 
         #[test]
         fn inj_08_any_bytes_are_one_line(event in proptest::collection::vec(any::<u8>(), 0..8_192)) {
-            prop_assert_eq!(one_line(&event).iter().filter(|byte| **byte == b'\n').count(), 1);
+            let line = one_line(&event);
+            prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::clock::SharedClock;
 /// Until the first request is there in full header.
 pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Between two requests.
-pub(crate) const BETWEEN_REQUESTS: Duration = Duration::from_secs(60);
+pub(crate) const BETWEEN_REQUESTS: Duration = Duration::from_mins(1);
 
 /// What one connection is doing.
 #[derive(Debug)]
