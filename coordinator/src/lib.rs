@@ -9,5 +9,8 @@ pub mod config;
 pub mod entropy;
 pub mod log;
 pub mod serve;
+pub mod fleet;
+pub mod keyvault;
+pub mod private_file;
 pub mod store;
 pub mod supervise;
