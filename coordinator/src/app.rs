@@ -6,6 +6,7 @@ use crate::api::metrics::HttpMetrics;
 use crate::clock::SharedClock;
 use crate::conditions::Conditions;
 use crate::config::Config;
+use crate::keyvault::KeyVault;
 use crate::store::Store;
 
 /// What axum handlers get as their state.
@@ -21,6 +22,8 @@ pub struct App {
     pub store: Store,
     /// The coordinator's degraded modes.
     pub conditions: Arc<Conditions>,
+    /// Tokens, certificates, identities.
+    pub keyvault: Arc<KeyVault>,
     /// What the HTTP server counts.
     pub http_metrics: HttpMetrics,
 }

@@ -17,6 +17,8 @@ use crate::app::{App, SharedApp};
 use crate::clock::{SharedClock, SystemClock};
 use crate::conditions::Conditions;
 use crate::config::Config;
+use crate::fleet::control::NoSessions;
+use crate::keyvault::{KeyVault, KeyVaultError, KeyVaultParts, PublicAddresses};
 use crate::store::{Store, StoreError};
 use crate::supervise::{TaskDied, Tasks};
 
@@ -47,6 +49,9 @@ pub enum StartError {
     /// HTTPS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// The CA, a key file or the journal cannot be used.
+    #[error(transparent)]
+    KeyVault(#[from] KeyVaultError),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -99,17 +104,30 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let clock: SharedClock = Arc::new(SystemClock::new());
     let store = open_store(&config).await?;
+    let conditions = Arc::new(Conditions::default());
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let keyvault = KeyVault::open(KeyVaultParts {
+        state_dir: &config.state_dir,
+        config: config.keyvault.clone(),
+        addresses: PublicAddresses::of(&config, &host_name, https_addr.port(), link_addr.port()),
+        store: store.clone(),
+        clock: Arc::clone(&clock),
+        conditions: Arc::clone(&conditions),
+        sessions: Arc::new(NoSessions),
+    });
+    let keyvault = Arc::new(keyvault.await?);
     let app: SharedApp = Arc::new(App {
         config: Arc::new(config),
         clock: Arc::clone(&clock),
         store,
-        conditions: Arc::new(Conditions::default()),
+        conditions,
+        keyvault: Arc::clone(&keyvault),
         http_metrics: api::metrics::HttpMetrics::default(),
     });
 
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
-    let tls = tls::server_config(own_certificate()?, &app.config.https.certificates)?;
+    let tls = tls::server_config(keyvault.server_certificate().subscribe(), &app.config.https.certificates)?;
     let router = api::router::build(SharedApp::clone(&app), known_hosts(&app.config));
     let server = HttpServer::new(router, tls, &app.config.https.trusted_proxies, clock, stop);
     tasks.spawn("https", server.clone().serve_https(listener(sockets.https)?));
@@ -217,17 +235,4 @@ fn known_hosts(config: &Config) -> KnownHosts {
     KnownHosts::new(
         names.chain(advertised).chain([host, config.keyvault.trust_domain.coordinator_server_name()]),
     )
-}
-
-/// Until the CA issues it: a certificate that nobody trusts.
-fn own_certificate() -> Result<tokio::sync::watch::Receiver<Arc<rustls::sign::CertifiedKey>>, StartError> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(anyhow::Error::from)?;
-    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let key = rustls::sign::CertifiedKey::from_der(
-        vec![made.cert.der().clone()],
-        key,
-        &aim_common::tls::provider(),
-    )
-    .map_err(anyhow::Error::from)?;
-    Ok(tokio::sync::watch::channel(Arc::new(key)).1)
 }

@@ -3,9 +3,9 @@
 //! Enters: requests of the API and of sessions, the time. Leaves: tokens, certificates, decisions, audit records.
 //! Never: a private key of a node, a secret in the database or a log, a success before it is durable.
 
+mod addresses;
 pub mod ca;
 mod client_verifier;
-mod config;
 pub mod csr;
 pub mod identities;
 pub mod public_key;
@@ -18,14 +18,15 @@ use aim_common::identity::NodeId;
 use aim_common::units::EpochMs;
 use tokio::sync::{Mutex, mpsc};
 
+pub use addresses::PublicAddresses;
 pub use client_verifier::NodeVerifier;
-pub use config::{KeyVaultConfig, PublicAddresses};
 pub use server_certificate::ServerCertificate;
 
 use self::ca::{Ca, CaError};
 use self::identities::{Identities, PeerIdentity, PeerRefusal};
 use crate::clock::SharedClock;
 use crate::conditions::Conditions;
+use crate::config::KeyVault as KeyVaultConfig;
 use crate::fleet::control::SessionControl;
 use crate::private_file::{self, PrivateFileError};
 use crate::store::{Store, StoreError};

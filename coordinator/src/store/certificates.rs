@@ -1,8 +1,8 @@
 //! Certificates of nodes, and the nodes' standing as far as identity needs it.
 
-use aim_common::identity::{CertificateSerial, NodeId, NodeName, Sha256Digest};
 use aim_common::units::EpochMs;
 
+use super::nodes::parse;
 use super::{Store, StoreError, read};
 use crate::keyvault::identities::{KnownCertificate, KnownNode};
 
@@ -10,10 +10,6 @@ use crate::keyvault::identities::{KnownCertificate, KnownNode};
 type NodeRow = (String, String, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 /// An unexpired certificate of a living node.
 type CertificateRow = (String, String, i64, String, i64, i64, i64);
-
-fn damaged(table: &'static str, column: &'static str, id: &str, reason: &dyn ToString) -> StoreError {
-    StoreError::Damaged { table, column, id: id.to_owned(), reason: reason.to_string() }
-}
 
 impl Store {
     /// Some certificate was ever issued.
@@ -40,8 +36,8 @@ impl Store {
         rows.into_iter()
             .map(|(id, name, quarantined_at, active, newest, last_issued)| {
                 Ok(KnownNode {
-                    id: id.parse().map_err(|error| damaged("nodes", "id", &id, &error))?,
-                    name: name.parse::<NodeName>().map_err(|error| damaged("nodes", "name", &id, &error))?,
+                    id: parse("nodes", "id", &id, &id)?,
+                    name: parse("nodes", "name", &id, &name)?,
                     active_generation: active.unwrap_or(0),
                     newest_generation: newest.unwrap_or(0),
                     last_issued: EpochMs(last_issued.unwrap_or(0)),
@@ -72,18 +68,13 @@ impl Store {
 
 fn known_certificate(row: CertificateRow) -> Result<(KnownCertificate, EpochMs), StoreError> {
     let (serial, node, generation, key, not_before, not_after, issued_at) = row;
-    let bad = |column| move |error: &dyn std::fmt::Display| (column, error.to_string());
-    let parsed = || -> Result<KnownCertificate, (&'static str, String)> {
-        Ok(KnownCertificate {
-            serial: serial.parse::<CertificateSerial>().map_err(|e| bad("serial")(&e))?,
-            node: node.parse::<NodeId>().map_err(|e| bad("node_id")(&e))?,
-            generation,
-            public_key: key.parse::<Sha256Digest>().map_err(|e| bad("public_key_sha256")(&e))?,
-            not_before: EpochMs(not_before),
-            not_after: EpochMs(not_after),
-        })
+    let certificate = KnownCertificate {
+        serial: parse("certificates", "serial", &serial, &serial)?,
+        node: parse("certificates", "node_id", &serial, &node)?,
+        generation,
+        public_key: parse("certificates", "public_key_sha256", &serial, &key)?,
+        not_before: EpochMs(not_before),
+        not_after: EpochMs(not_after),
     };
-    parsed()
-        .map(|certificate| (certificate, EpochMs(issued_at)))
-        .map_err(|(column, reason)| damaged("certificates", column, &serial, &reason))
+    Ok((certificate, EpochMs(issued_at)))
 }
