@@ -59,17 +59,20 @@ fn cost_of_section(tag: SectionTag, bytes: &[u8]) -> usize {
 
 #[test]
 fn inj_01_memory_follows_the_bytes_received_and_not_the_bytes_claimed() {
-    // 12 bytes: a list or text of 2^60 elements, after up to three bytes that lead there.
-    let claim = [&[253][..], &(1_u64 << 60).to_le_bytes()].concat();
+    // A list or text of 2^60 elements, or of as many as are allowed, none of which follows.
+    let beyond = [&[253][..], &(1_u64 << 60).to_le_bytes()].concat();
+    let allowed = [&[251][..], &4096_u16.to_le_bytes()].concat();
     for lead in [&[][..], &[0], &[1], &[0, 0], &[0, 1], &[1, 0], &[0, 0, 0], &[0, 1, 0], &[1, 1, 1]] {
-        let payload = [lead, &claim].concat();
-        for kind in Kind::ALL {
-            let cost = cost_of_kind(*kind, &payload);
-            assert!(cost < 64 * 1024, "{kind:?} after {lead:?} cost {cost} bytes");
-        }
-        for (tag, name) in Section::ALL {
-            let cost = cost_of_section(*tag, &payload);
-            assert!(cost < 64 * 1024, "section {name} after {lead:?} cost {cost} bytes");
+        for claim in [&beyond, &allowed] {
+            let payload = [lead, claim].concat();
+            for kind in Kind::ALL {
+                let cost = cost_of_kind(*kind, &payload);
+                assert!(cost < 64 * 1024, "{kind:?} after {lead:?} cost {cost} bytes");
+            }
+            for (tag, name) in Section::ALL {
+                let cost = cost_of_section(*tag, &payload);
+                assert!(cost < 64 * 1024, "section {name} after {lead:?} cost {cost} bytes");
+            }
         }
     }
     // The longest lists of the shortest elements: at most 32 bytes of memory, copies included, for a byte received.

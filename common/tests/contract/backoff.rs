@@ -57,7 +57,7 @@ proptest! {
         for _ in 0..attempts {
             backoff.next_delay(0);
         }
-        let spread = u64::try_from((CAP - BASE / 2).as_millis()).unwrap();
+        let spread = u64::try_from(CAP.as_millis() - (BASE / 2).as_millis()).unwrap();
         prop_assert_eq!(backoff.clone().next_delay(0), BASE / 2);
         prop_assert_eq!(backoff.clone().next_delay(spread), CAP);
         prop_assert_eq!(backoff.next_delay(spread / 2), BASE / 2 + Duration::from_millis(spread / 2));

@@ -75,7 +75,7 @@ impl de::Error for NotAValue {
 macro_rules! numbers {
     ($($method:ident, $visit:ident, $type:ty, $draw:ident;)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotAValue> {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_lossless, reason = "any bits will do")]
+            #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
             visitor.$visit(self.$draw() as $type)
         })*
     };

@@ -29,7 +29,7 @@ fn pretty(sample: &Sample) -> String {
 fn golden_bytes_of_every_sample_are_as_committed() {
     let record = std::env::var_os("AIM_RECORD_GOLDEN").is_some();
     for sample in samples::all() {
-        for (ending, found) in [("hex", hex_lines(&sample.bytes)), ("json", pretty(&sample))] {
+        for (ending, found) in [("hex", hex_lines(&sample.bytes)), ("json", pretty(sample))] {
             let file = folder().join(format!("{}.{ending}", sample.name));
             if record {
                 fs::write(&file, &found).unwrap();
