@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 /// Most changes of one section that are kept one by one; beyond it the rest is one change of the whole.
-pub const MAX_CHANGES: usize = 256;
+pub(super) const MAX_CHANGES: usize = 256;
 
 /// What may name a member of a list, best first; taken where every member has a value of its own in it.
 const IDENTITIES: [&str; 12] = [
@@ -26,7 +26,7 @@ const IDENTITIES: [&str; 12] = [
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Difference {
+pub(super) struct Difference {
     /// Where.
     pub path: String,
     /// The former value; null where it is new.
@@ -36,7 +36,7 @@ pub struct Difference {
 }
 
 /// All differences, at most [`MAX_CHANGES`].
-pub fn diff(from: &Value, to: &Value) -> Vec<Difference> {
+pub(super) fn diff(from: &Value, to: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     walk(&mut String::new(), from, to, &mut found);
     if found.len() > MAX_CHANGES {

@@ -75,7 +75,8 @@ impl Facts {
                     words.extend(infiniband.devices.iter().filter_map(|device| text(&device.node_guid)));
                 }
                 Section::Gpus(gpus) => {
-                    let models: BTreeSet<&str> = gpus.gpus.iter().filter_map(|gpu| text(&gpu.model)).collect();
+                    let models: BTreeSet<&str> =
+                        gpus.gpus.iter().filter_map(|gpu| text(&gpu.model)).collect();
                     if !models.is_empty() {
                         facts.gpu_model = Some(models.iter().copied().collect::<Vec<_>>().join(", "));
                     }

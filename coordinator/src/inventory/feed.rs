@@ -22,7 +22,7 @@ pub struct FeedItem {
 
 /// The feed.
 #[derive(Debug)]
-pub struct Feed {
+pub(super) struct Feed {
     sender: broadcast::Sender<Arc<FeedItem>>,
 }
 
@@ -34,7 +34,7 @@ impl Default for Feed {
 
 impl Feed {
     /// Listens from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<FeedItem>> {
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<FeedItem>> {
         self.sender.subscribe()
     }
 

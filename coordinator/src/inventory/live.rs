@@ -33,12 +33,7 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(clock: SharedClock) -> Self {
-        Self {
-            index: RwLock::default(),
-            machine_ids: Mutex::default(),
-            feed: Feed::default(),
-            clock,
-        }
+        Self { index: RwLock::default(), machine_ids: Mutex::default(), feed: Feed::default(), clock }
     }
 
     pub(super) fn get(&self, id: NodeId) -> Option<Arc<Node>> {

@@ -45,7 +45,7 @@ use crate::store::{Store, StoreError};
 use crate::supervise::Tasks;
 
 /// How often the last packet of each present node is written, so that a restart knows it to the minute.
-const LAST_SEEN_EVERY: Duration = Duration::from_secs(60);
+const LAST_SEEN_EVERY: Duration = Duration::from_mins(1);
 
 /// What Hello says, with what the connection knows.
 #[derive(Debug, Clone)]
@@ -108,7 +108,9 @@ impl Inventory {
             node.state().sections.insert(held.encoded.tag.0, held);
             touched.insert(row.node, node);
         }
-        touched.values().for_each(|node| node.state().read_facts());
+        for node in touched.values() {
+            node.state().read_facts();
+        }
 
         let (jobs, jobs_in) = mpsc::channel(BATCH_QUEUE);
         let (notes, notes_in) = mpsc::channel(NOTE_QUEUE);
@@ -300,10 +302,8 @@ impl Inventory {
     fn set_absent(&self, node: &Node, since: EpochMs, cause: &str) {
         let last_seen = {
             let mut state = node.state();
-            let former = std::mem::replace(
-                &mut state.presence,
-                Presence::Absent { since, cause: cause.to_owned() },
-            );
+            let former =
+                std::mem::replace(&mut state.presence, Presence::Absent { since, cause: cause.to_owned() });
             match former {
                 // Told already: a silence that turns out to have a cause only changes the cause.
                 Presence::Absent { cause: former_cause, .. } if former_cause == cause => return,

@@ -29,7 +29,9 @@ impl Moment {
     /// Milliseconds from `self` to `now`; never negative.
     pub fn age_ms(self, now: Self) -> u64 {
         match (self.monotonic, now.monotonic) {
-            (Some(then), Some(now)) => u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX),
+            (Some(then), Some(now)) => {
+                u64::try_from(now.saturating_sub(then).as_millis()).unwrap_or(u64::MAX)
+            }
             _ => u64::try_from(now.wall.since_ms(self.wall)).unwrap_or_default(),
         }
     }

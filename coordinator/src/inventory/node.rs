@@ -16,9 +16,9 @@ use super::series::Series;
 use crate::store::nodes::{NodeRow, NodeState as IdentityState, Quarantine};
 
 /// Most sections kept of one node, those of newer agents included (DOS-04).
-pub const MAX_SECTIONS: usize = 64;
+pub(super) const MAX_SECTIONS: usize = 64;
 /// Most bytes of all sections of one node.
-pub const MAX_SECTION_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const MAX_SECTION_BYTES: usize = 2 * 1024 * 1024;
 
 /// A section as it is held: the bytes as received, 3 to 10 times smaller than its JSON.
 #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ const CHANGES_IN_EVENT: usize = 8;
 
 /// Records of one spool, in their order.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub(super) struct Batch {
     /// The node.
     pub node: Arc<Node>,
     /// Its spool.
@@ -29,7 +29,7 @@ pub struct Batch {
 
 /// What changes in memory once the group is durable.
 #[derive(Debug, Default)]
-pub struct AfterCommit {
+pub(super) struct AfterCommit {
     /// Sections by node and tag; none where the section is gone.
     pub sections: HashMap<(NodeId, u16), Option<Arc<EncodedSection>>>,
     /// Hash of the inventory now.
@@ -40,7 +40,7 @@ pub struct AfterCommit {
 
 /// Builds one group.
 #[derive(Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// What is written.
     pub group: Group,
     /// What follows.
@@ -62,19 +62,19 @@ fn is_meaningful(section: &str, path: &str) -> bool {
     match section {
         "agent" => false,
         "system" => !matches!(path, "boot_id" | "booted"),
-        "filesystems" | "network" => !path.ends_with(".state"),
+        "filesystems" | "network" => path.rsplit('.').next() != Some("state"),
         _ => true,
     }
 }
 
 impl Plan {
     /// An empty plan.
-    pub fn new(stored_at: EpochMs) -> Self {
+    pub(super) fn new(stored_at: EpochMs) -> Self {
         Self { group: Group::new(stored_at), after: AfterCommit::default() }
     }
 
     /// Adds the records that come after `position`; gives the new position.
-    pub fn add_batch(&mut self, batch: &Batch, position: Option<i64>) -> Option<i64> {
+    pub(super) fn add_batch(&mut self, batch: &Batch, position: Option<i64>) -> Option<i64> {
         let mut reached = position;
         for record in &batch.records {
             // A sequence that does not fit was refused by the session.
@@ -95,7 +95,7 @@ impl Plan {
     }
 
     /// Adds an event of the coordinator.
-    pub fn add_event(&mut self, event: EventRow) {
+    pub(super) fn add_event(&mut self, event: EventRow) {
         self.group.events.push(event);
     }
 
