@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod collect;
 pub mod entropy;
+pub mod probe;
