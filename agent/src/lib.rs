@@ -2,5 +2,9 @@
 
 pub mod clock;
 pub mod collect;
+pub mod config;
 pub mod entropy;
-pub mod probe;
+pub mod exit;
+pub mod files;
+pub mod identity;
+pub mod log;

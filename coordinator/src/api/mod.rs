@@ -4,15 +4,7 @@
 //! layer below, an internal text in an answer, a route without a row in the access table.
 
 pub mod access;
-pub mod extract;
-pub mod layers;
-pub mod metrics;
-pub mod openapi;
-pub mod peer;
 pub mod problem;
-pub mod router;
-pub mod server;
-pub mod system;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -31,5 +23,5 @@ pub struct Resource {
 
 /// Every resource.
 pub fn resources() -> Vec<Resource> {
-    vec![system::resource(), openapi::resource()]
+    vec![]
 }

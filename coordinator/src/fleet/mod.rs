@@ -1,3 +1,0 @@
-//! The QUIC endpoint and its sessions.
-
-pub mod control;
