@@ -8,3 +8,4 @@ pub mod exit;
 pub mod files;
 pub mod identity;
 pub mod log;
+pub mod probe;

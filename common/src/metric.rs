@@ -128,7 +128,7 @@ metrics! {
     99 NetworkTransmitPackets "network_transmit_packets_total" Counter 1.0 "interface" "Packets sent.";
     100 NetworkReceiveErrors "network_receive_errs_total" Counter 1.0 "interface" "Receive errors.";
     101 NetworkTransmitErrors "network_transmit_errs_total" Counter 1.0 "interface" "Transmit errors.";
-    102 NetworkReceiveDrops "network_receive_drop_total" Counter 1.0 "interface" "Packets dropped on receipt.";
+    102 NetworkReceiveDrops "network_receive_drop_total" Counter 1.0 "interface" "Packets dropped on receipt, with those missed for want of buffers.";
     103 NetworkTransmitDrops "network_transmit_drop_total" Counter 1.0 "interface" "Packets dropped before sending.";
     104 NetworkCarrierChanges "network_carrier_changes_total" Counter 1.0 "interface" "Times the link went up or down.";
 
@@ -196,6 +196,7 @@ metrics! {
     256 AgentCpuSeconds "agent_cpu_seconds_total" Counter 0.001 "" "CPU time of the agent with its helpers.";
     257 AgentResidentMemory "agent_resident_memory_bytes" Gauge 1024.0 "" "Resident memory of the agent.";
     258 AgentSpoolRecords "agent_spool_records" Gauge 1.0 "" "Records not acknowledged yet.";
+    259 AgentSkippedEntries "agent_skipped_entries_total" Counter 1.0 "collector" "Names, lines and series passed over because they are malformed or too many.";
 }
 
 // The number on the wire, the name in JSON.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::api::metrics::HttpMetrics;
 use crate::clock::SharedClock;
 use crate::conditions::Conditions;
+use crate::config::Config;
+use crate::keyvault::KeyVault;
 use crate::store::Store;
 
 /// What axum handlers get as their state.
@@ -11,10 +14,16 @@ pub type SharedApp = Arc<App>;
 
 /// Everything that lives as long as the process. Built by `serve`, and by tests with port 0.
 pub struct App {
+    /// The settings.
+    pub config: Arc<Config>,
     /// The clock.
     pub clock: SharedClock,
     /// The database.
     pub store: Store,
     /// The coordinator's degraded modes.
     pub conditions: Arc<Conditions>,
+    /// Tokens, certificates, identities.
+    pub keyvault: Arc<KeyVault>,
+    /// What the HTTP server counts.
+    pub http_metrics: HttpMetrics,
 }

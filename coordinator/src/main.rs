@@ -1,2 +1,130 @@
-//! Skeleton.
-fn main() {}
+//! The command line of the coordinator.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use aim_coordinator::config::Config;
+use aim_coordinator::{log, serve};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A setting, a file or a port that the operator has to mend (EX_CONFIG); systemd does not restart on it.
+const EX_CONFIG: u8 = 78;
+/// A fault of ours (EX_SOFTWARE); systemd restarts on it.
+const EX_SOFTWARE: u8 = 70;
+
+/// The AIM coordinator.
+#[derive(Debug, Parser)]
+#[command(name = "aim-coordinator", version, arg_required_else_help = true)]
+struct Cli {
+    /// Configuration file.
+    #[arg(long, global = true, env = "AIM_COORDINATOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// Prints the default configuration and ends.
+    #[arg(long)]
+    print_default_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the coordinator.
+    Serve {
+        /// File (0600) that gets the first password of admin instead of the terminal.
+        #[arg(long)]
+        initial_password_file: Option<PathBuf>,
+    },
+    /// Looks at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Reads the configuration and says what is wrong with it.
+    Check,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => fail(EX_SOFTWARE, &format!("{error:#}")),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the program's last words are for the terminal")]
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("aim-coordinator: {message}");
+    ExitCode::from(code)
+}
+
+#[expect(clippy::print_stdout, reason = "output of a command")]
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if cli.print_default_config {
+        print!("{}", Config::print_default()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut config = match Config::load(cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return Ok(fail(EX_CONFIG, &error.to_string())),
+    };
+    match cli.command {
+        None => Ok(fail(EX_CONFIG, "say what to do: see --help")),
+        Some(Command::Config { command: ConfigCommand::Check }) => {
+            println!("the configuration is usable");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Serve { initial_password_file }) => {
+            config.auth.initial_password_file = initial_password_file.or(config.auth.initial_password_file);
+            serve_until_signal(config)
+        }
+    }
+}
+
+fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {
+    if let Err(error) = log::start(&config.log.filter) {
+        return Ok(fail(EX_CONFIG, &error));
+    }
+    keep_memory_private();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut running = match serve::start(config).await {
+            Ok(running) => running,
+            Err(error) => return Ok(fail(EX_CONFIG, &error.to_string())),
+        };
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let died = tokio::select! {
+            died = running.first_death() => Some(died),
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+        };
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tokio::select! {
+            () = running.shutdown() => {}
+            // A second signal does not wait.
+            _ = terminate.recv() => return Ok(fail(EX_SOFTWARE, "stopped at once by a second signal")),
+            _ = interrupt.recv() => return Ok(fail(EX_SOFTWARE, "stopped at once by a second signal")),
+        }
+        Ok(match died {
+            Some(died) => fail(EX_SOFTWARE, &died.to_string()),
+            None => ExitCode::SUCCESS,
+        })
+    })
+}
+
+/// No core file and no debugger: memory holds the CA's key (LOG-06).
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core files could not be switched off");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "debuggers could not be kept out");
+    }
+}

@@ -3,14 +3,40 @@
 //! Enters: the kernel's files below [`Roots`], and the answers of probe processes. Leaves: inventory sections, samples
 //! and event drafts. Never: blocks the caller, starts a process per sample, takes unknown for zero.
 
+mod agent_self;
+mod cpu;
+mod disks;
+mod dmi;
+mod infiniband;
+mod memory;
+mod network;
+mod pressure;
 mod sink;
+mod source;
+pub mod system;
+mod thermal;
 
 use std::path::PathBuf;
 
 use aim_common::inventory::Section;
 use aim_common::protocol::{Condition, GpuProcesses};
 
-pub use sink::{EventDraft, Sample, SampleSink, SampleValue};
+pub use sink::{EventDraft, Round, Sample, SampleSink, SampleValue};
+
+/// Every collector, in the order in which series find their place where a node has too many.
+pub fn all(roots: &Roots) -> Vec<Box<dyn Collector>> {
+    vec![
+        Box::new(agent_self::AgentCollector::new(roots)),
+        Box::new(system::SystemCollector::new(roots)),
+        Box::new(dmi::DmiCollector::new(roots)),
+        Box::new(cpu::CpuCollector::new(roots)),
+        Box::new(memory::MemoryCollector::new(roots)),
+        Box::new(infiniband::InfinibandCollector::new(roots)),
+        Box::new(disks::DiskCollector::new(roots)),
+        Box::new(thermal::ThermalCollector::new(roots)),
+        Box::new(network::NetworkCollector::new(roots)),
+    ]
+}
 
 /// Where the kernel's trees are: `/` on a node, a fixture in a test.
 #[derive(Debug, Clone)]

@@ -44,9 +44,21 @@ pub struct EventDraft {
     pub attributes: Vec<(String, String)>,
 }
 
+/// How much a round reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Round {
+    /// Within an interval: only what moves between two reports and is cheap (CPU time, memory).
+    Within,
+    /// At an interval's end: everything.
+    #[default]
+    Full,
+}
+
 /// Takes the samples and events of one round.
 #[derive(Debug, Default)]
 pub struct SampleSink {
+    /// How much this round reads.
+    pub round: Round,
     /// The samples in the order given.
     pub samples: Vec<Sample>,
     /// The events in the order given.
@@ -54,6 +66,27 @@ pub struct SampleSink {
 }
 
 impl SampleSink {
+    /// For a round.
+    pub fn new(round: Round) -> Self {
+        Self { round, ..Self::default() }
+    }
+
+    /// A gauge, or why it is not known.
+    pub fn gauge_or_reason(&mut self, metric: Metric, instance: &str, value: Result<f64, UnknownReason>) {
+        match value {
+            Ok(value) => self.gauge(metric, instance, value),
+            Err(reason) => self.unknown(metric, instance, reason),
+        }
+    }
+
+    /// A counter, or why it is not known.
+    pub fn counter_or_reason(&mut self, metric: Metric, instance: &str, value: Result<f64, UnknownReason>) {
+        match value {
+            Ok(value) => self.counter(metric, instance, value),
+            Err(reason) => self.unknown(metric, instance, reason),
+        }
+    }
+
     /// A gauge; a value that is not finite becomes unknown.
     pub fn gauge(&mut self, metric: Metric, instance: &str, value: f64) {
         let value = if value.is_finite() {

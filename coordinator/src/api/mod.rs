@@ -4,7 +4,15 @@
 //! layer below, an internal text in an answer, a route without a row in the access table.
 
 pub mod access;
+pub mod extract;
+pub mod layers;
+pub mod metrics;
+pub mod openapi;
+pub mod peer;
 pub mod problem;
+pub mod router;
+pub mod server;
+pub mod system;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -23,5 +31,5 @@ pub struct Resource {
 
 /// Every resource.
 pub fn resources() -> Vec<Resource> {
-    vec![]
+    vec![system::resource(), openapi::resource()]
 }

@@ -35,6 +35,24 @@ pub enum ApiError {
     /// 412: the precondition does not hold.
     #[error("{0}")]
     PreconditionFailed(String),
+    /// 405: the route is there, but not for this method.
+    #[error("the method is not allowed here")]
+    MethodNotAllowed(Vec<http::Method>),
+    /// 408: the body came too slowly.
+    #[error("the body was not complete in time")]
+    BodyTooSlow,
+    /// 413: the body is too large.
+    #[error("the body is larger than 1 MiB")]
+    BodyTooLarge,
+    /// 415: a body must be JSON and say so.
+    #[error("send the body as JSON with Content-Type: application/json")]
+    UnsupportedMedia,
+    /// 421: the name in `Host` is not one of the coordinator's.
+    #[error("this name is not one of the coordinator's; add it to https.public_names if it should be")]
+    Misdirected,
+    /// 431: too many headers, or too large.
+    #[error("the request's headers are too large")]
+    HeadersTooLarge,
     /// 429: too many; says when to come back.
     #[error("too many requests; try again in {retry_after_seconds} s")]
     TooMany {
@@ -74,6 +92,22 @@ impl ApiError {
             Self::PreconditionFailed(_) => {
                 (StatusCode::PRECONDITION_FAILED, "precondition_failed", "The precondition does not hold")
             }
+            Self::MethodNotAllowed(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed")
+            }
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body was too slow"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
+            Self::UnsupportedMedia => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body is not JSON")
+            }
+            Self::Misdirected => {
+                (StatusCode::MISDIRECTED_REQUEST, "unknown_host", "The host name is not known")
+            }
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "The headers are too large",
+            ),
             Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests"),
             Self::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "It is not available now")
@@ -129,8 +163,29 @@ impl IntoResponse for ApiError {
         if let Self::TooMany { retry_after_seconds } = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
         }
+        if let Self::MethodNotAllowed(methods) = &self {
+            let methods: Vec<&str> = methods.iter().map(http::Method::as_str).collect();
+            if let Ok(value) = HeaderValue::from_str(&methods.join(", ")) {
+                headers.insert(header::ALLOW, value);
+            }
+        }
         // The layer that owns the request id rewrites the body with it.
         response.extensions_mut().insert(problem);
         response
+    }
+}
+
+/// A problem that says no more than the status does; for refusals that a library made.
+pub fn plain_problem(status: StatusCode) -> Problem {
+    let title = status.canonical_reason().unwrap_or("Refused");
+    let code = title.to_ascii_lowercase().replace([' ', '-'], "_");
+    Problem {
+        problem_type: format!("urn:aim:problem:{code}"),
+        title: title.to_owned(),
+        status: status.as_u16(),
+        code,
+        detail: title.to_owned(),
+        request_id: String::new(),
+        field: None,
     }
 }

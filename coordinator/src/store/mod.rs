@@ -6,6 +6,7 @@
 //! SQLite has one writing connection (`writer`) and several reading ones; PostgreSQL has one pool for both.
 
 pub mod audit;
+mod certificates;
 mod error;
 pub mod events;
 pub mod inventory;

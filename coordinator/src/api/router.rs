@@ -1,0 +1,52 @@
+//! The router: every resource, and the layers around them.
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::IntoResponse;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::layers::guard::AccessTable;
+use super::layers::host::KnownHosts;
+use super::layers::{exchange, guard, host, limits};
+use super::problem::ApiError;
+use super::resources;
+use crate::app::SharedApp;
+
+/// The document's head; paths and schemas come from the handlers.
+#[derive(Debug, OpenApi)]
+#[openapi(info(
+    title = "AIM coordinator",
+    description = "AI Infrastructure Matrix: inventory, enrolment and state of a GPU/HPC fleet. \
+                   Errors are RFC 9457 problem details."
+))]
+struct Head;
+
+/// All resources as one router without layers, and the OpenAPI document of their handlers.
+pub fn routes() -> (Router<SharedApp>, utoipa::openapi::OpenApi) {
+    resources()
+        .into_iter()
+        .fold(OpenApiRouter::with_openapi(Head::openapi()), |all, resource| all.merge((resource.router)()))
+        .split_for_parts()
+}
+
+/// What the listeners serve.
+pub fn build(app: SharedApp, hosts: KnownHosts) -> Router {
+    let (routes, _) = routes();
+    let table = AccessTable::new(resources().iter().flat_map(|resource| (resource.access)()));
+    routes
+        // The last one added runs first.
+        .route_layer(from_fn(limits::body_and_time))
+        .route_layer(from_fn_with_state((SharedApp::clone(&app), table), guard::guard))
+        .fallback(|| async { ApiError::NotFound("the route") })
+        .layer(from_fn_with_state(hosts, host::check))
+        .layer(from_fn(limits::headers))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
+            let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            ApiError::internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
+        }))
+        .layer(from_fn_with_state(SharedApp::clone(&app), exchange::exchange))
+        .with_state(app)
+}

@@ -1,0 +1,3 @@
+//! The QUIC endpoint and its sessions.
+
+pub mod control;

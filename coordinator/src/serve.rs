@@ -1,0 +1,238 @@
+//! `aim-coordinator serve`: sockets first, then the object graph, then the tasks; and the way back.
+
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::api::layers::host::KnownHosts;
+use crate::api::server::{HttpServer, tls};
+use crate::app::{App, SharedApp};
+use crate::clock::{SharedClock, SystemClock};
+use crate::conditions::Conditions;
+use crate::config::Config;
+use crate::fleet::control::NoSessions;
+use crate::keyvault::{KeyVault, KeyVaultError, KeyVaultParts, PublicAddresses};
+use crate::store::{Store, StoreError};
+use crate::supervise::{TaskDied, Tasks};
+
+/// Why the coordinator did not start; each is for the operator to mend, hence exit code 78.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{key} = {address}: cannot listen: {source}; is another program on this port?")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The state directory or a file in it cannot be used.
+    #[error("{}: {reason}", path.display())]
+    State {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// HTTPS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The CA, a key file or the journal cannot be used.
+    #[error(transparent)]
+    KeyVault(#[from] KeyVaultError),
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// The listening sockets, bound before anything else so that a taken port costs nothing.
+struct Sockets {
+    https: TcpListener,
+    link: UdpSocket,
+    plain: Option<Plain>,
+}
+
+enum Plain {
+    Tcp(TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// A running coordinator.
+pub struct Running {
+    /// Where HTTPS listens.
+    pub https_addr: SocketAddr,
+    /// Where the QUIC link listens.
+    pub link_addr: SocketAddr,
+    /// The object graph.
+    pub app: SharedApp,
+    /// The tasks.
+    pub tasks: Tasks,
+}
+
+impl Running {
+    /// Waits until a task ends by itself, which none may.
+    pub async fn first_death(&mut self) -> TaskDied {
+        self.tasks.first_death().await
+    }
+
+    /// Ends everything: running requests first, the database last.
+    pub async fn shutdown(self) {
+        self.tasks.shutdown().await;
+        self.app.store.close().await;
+    }
+}
+
+/// Builds and starts everything that the configuration asks for.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    // Libraries that ask for the process's provider get the same one as ours; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    prepare_state_dir(&config.state_dir)?;
+    let sockets = bind(&config)?;
+    let (https_addr, link_addr) = (local(sockets.https.local_addr())?, local(sockets.link.local_addr())?);
+
+    let clock: SharedClock = Arc::new(SystemClock::new());
+    let store = open_store(&config).await?;
+    let conditions = Arc::new(Conditions::default());
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let keyvault = KeyVault::open(KeyVaultParts {
+        state_dir: &config.state_dir,
+        config: config.keyvault.clone(),
+        addresses: PublicAddresses::of(&config, &host_name, https_addr.port(), link_addr.port()),
+        store: store.clone(),
+        clock: Arc::clone(&clock),
+        conditions: Arc::clone(&conditions),
+        sessions: Arc::new(NoSessions),
+    });
+    let keyvault = Arc::new(keyvault.await?);
+    let app: SharedApp = Arc::new(App {
+        config: Arc::new(config),
+        clock: Arc::clone(&clock),
+        store,
+        conditions,
+        keyvault: Arc::clone(&keyvault),
+        http_metrics: api::metrics::HttpMetrics::default(),
+    });
+
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    let tls = tls::server_config(keyvault.server_certificate().subscribe(), &app.config.https.certificates)?;
+    let router = api::router::build(SharedApp::clone(&app), known_hosts(&app.config));
+    let server = HttpServer::new(router, tls, &app.config.https.trusted_proxies, clock, stop);
+    tasks.spawn("https", server.clone().serve_https(listener(sockets.https)?));
+    match sockets.plain {
+        Some(Plain::Tcp(socket)) => tasks.spawn("plain", server.serve_plain_tcp(listener(socket)?)),
+        Some(Plain::Unix(socket)) => {
+            let socket = UnixListener::from_std(socket).map_err(anyhow::Error::from)?;
+            tasks.spawn("plain", server.serve_plain_unix(socket));
+        }
+        None => {}
+    }
+    tracing::info!(%https_addr, %link_addr, "the coordinator is up");
+    Ok(Running { https_addr, link_addr, app, tasks })
+}
+
+/// The database that the configuration names.
+pub async fn open_store(config: &Config) -> Result<Store, StartError> {
+    let Some(file) = &config.database.postgres_url_file else {
+        return Ok(Store::open_sqlite(&config.sqlite_path()).await?);
+    };
+    let url = std::fs::read_to_string(file).map_err(|error| StartError::State {
+        path: file.clone(),
+        reason: format!("the PostgreSQL URL cannot be read: {error}"),
+    })?;
+    Ok(Store::open_postgres(url.trim()).await?)
+}
+
+/// The directory is there, belongs to nobody else's eyes, and can be written.
+fn prepare_state_dir(path: &Path) -> Result<(), StartError> {
+    let refuse = |reason: String| StartError::State { path: path.to_owned(), reason };
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) => return Err(refuse(format!("the state directory cannot be made: {error}"))),
+    }
+    let mode = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(refuse(format!(
+            "others can enter the state directory (mode {:o}); run chmod 700 on it",
+            mode & 0o777
+        )));
+    }
+    let probe = path.join(".writable");
+    std::fs::write(&probe, b"")
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map_err(|error| refuse(format!("the state directory cannot be written: {error}")))
+}
+
+fn bind(config: &Config) -> Result<Sockets, StartError> {
+    let https = bind_to("https.listen", config.https.listen, TcpListener::bind)?;
+    let link = bind_to("link.listen", config.link.listen, UdpSocket::bind)?;
+    let plain = config.https.plain_listen.as_deref().map(bind_plain).transpose()?;
+    Ok(Sockets { https, link, plain })
+}
+
+/// Binds; where the kernel has no IPv6, `[::]` means all of IPv4.
+fn bind_to<T>(
+    key: &'static str,
+    address: SocketAddr,
+    bind: impl Fn(SocketAddr) -> std::io::Result<T>,
+) -> Result<T, StartError> {
+    let bound = match bind(address) {
+        Err(error) if address.ip().is_unspecified() && no_ipv6(&error) => {
+            bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()).into())
+        }
+        other => other,
+    };
+    bound.map_err(|source| StartError::Listen { key, address: address.to_string(), source })
+}
+
+fn no_ipv6(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::Unsupported || error.kind() == ErrorKind::AddrNotAvailable
+}
+
+fn bind_plain(address: &str) -> Result<Plain, StartError> {
+    let refuse =
+        |source| StartError::Listen { key: "https.plain_listen", address: address.to_owned(), source };
+    let Some(path) = address.strip_prefix("unix:") else {
+        let address: SocketAddr = address.parse().map_err(|_| refuse(ErrorKind::InvalidInput.into()))?;
+        return TcpListener::bind(address).map(Plain::Tcp).map_err(refuse);
+    };
+    // What a killed coordinator left; a living one would still answer on it.
+    if std::os::unix::net::UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+    {
+        std::fs::remove_file(path).map_err(refuse)?;
+    }
+    std::os::unix::net::UnixListener::bind(path).map(Plain::Unix).map_err(refuse)
+}
+
+fn listener(socket: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
+    socket.set_nonblocking(true).map_err(anyhow::Error::from)?;
+    Ok(tokio::net::TcpListener::from_std(socket).map_err(anyhow::Error::from)?)
+}
+
+fn local(address: std::io::Result<SocketAddr>) -> Result<SocketAddr, StartError> {
+    Ok(address.map_err(anyhow::Error::from)?)
+}
+
+/// Every name by which clients may reach the API.
+fn known_hosts(config: &Config) -> KnownHosts {
+    let names = config.https.public_names.iter().cloned();
+    let advertised = config.https.advertise.iter().filter_map(|address| {
+        address.parse::<http::uri::Authority>().ok().map(|authority| authority.host().to_owned())
+    });
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    KnownHosts::new(
+        names.chain(advertised).chain([host, config.keyvault.trust_domain.coordinator_server_name()]),
+    )
+}

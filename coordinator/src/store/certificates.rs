@@ -1,0 +1,80 @@
+//! Certificates of nodes, and the nodes' standing as far as identity needs it.
+
+use aim_common::units::EpochMs;
+
+use super::nodes::parse;
+use super::{Store, StoreError, read};
+use crate::keyvault::identities::{KnownCertificate, KnownNode};
+
+/// A node's standing at start.
+type NodeRow = (String, String, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+/// An unexpired certificate of a living node.
+type CertificateRow = (String, String, i64, String, i64, i64, i64);
+
+impl Store {
+    /// Some certificate was ever issued.
+    pub async fn has_certificates(&self) -> Result<bool, StoreError> {
+        let found: Option<(i64,)> = read!(self, pool => {
+            sqlx::query_as("SELECT generation FROM certificates LIMIT 1").fetch_optional(pool).await
+        })?;
+        Ok(found.is_some())
+    }
+
+    /// Every living node with the generations it used and was issued.
+    pub async fn known_nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
+        let rows: Vec<NodeRow> = read!(self, pool => {
+            sqlx::query_as(
+                "SELECT n.id, n.name, n.quarantined_at, \
+                 MAX(CASE WHEN c.first_used_at IS NOT NULL THEN c.generation END), \
+                 MAX(c.generation), MAX(c.issued_at) \
+                 FROM nodes n LEFT JOIN certificates c ON c.node_id = n.id \
+                 WHERE n.state = 'living' GROUP BY n.id, n.name, n.quarantined_at",
+            )
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter()
+            .map(|(id, name, quarantined_at, active, newest, last_issued)| {
+                Ok(KnownNode {
+                    id: parse("nodes", "id", &id, &id)?,
+                    name: parse("nodes", "name", &id, &name)?,
+                    active_generation: active.unwrap_or(0),
+                    newest_generation: newest.unwrap_or(0),
+                    last_issued: EpochMs(last_issued.unwrap_or(0)),
+                    quarantined: quarantined_at.is_some(),
+                })
+            })
+            .collect()
+    }
+
+    /// The certificates of living nodes that have not ended at `now`, with the time of their issue.
+    pub async fn known_certificates(
+        &self,
+        now: EpochMs,
+    ) -> Result<Vec<(KnownCertificate, EpochMs)>, StoreError> {
+        let rows: Vec<CertificateRow> = read!(self, pool => {
+            sqlx::query_as(
+                "SELECT c.serial, c.node_id, c.generation, c.public_key_sha256, c.not_before, c.not_after, \
+                 c.issued_at FROM certificates c JOIN nodes n ON n.id = c.node_id \
+                 WHERE n.state = 'living' AND c.state <> 'revoked' AND c.not_after > $1",
+            )
+            .bind(now.0)
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter().map(known_certificate).collect()
+    }
+}
+
+fn known_certificate(row: CertificateRow) -> Result<(KnownCertificate, EpochMs), StoreError> {
+    let (serial, node, generation, key, not_before, not_after, issued_at) = row;
+    let certificate = KnownCertificate {
+        serial: parse("certificates", "serial", &serial, &serial)?,
+        node: parse("certificates", "node_id", &serial, &node)?,
+        generation,
+        public_key: parse("certificates", "public_key_sha256", &serial, &key)?,
+        not_before: EpochMs(not_before),
+        not_after: EpochMs(not_after),
+    };
+    Ok((certificate, EpochMs(issued_at)))
+}
