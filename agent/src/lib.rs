@@ -2,10 +2,4 @@
 
 pub mod clock;
 pub mod collect;
-pub mod config;
 pub mod entropy;
-pub mod exit;
-pub mod files;
-pub mod identity;
-pub mod log;
-pub mod probe;

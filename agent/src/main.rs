@@ -1,9 +1,2 @@
-//! The AIM agent's program.
-
-mod cli;
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cli::main().into()
-}
+//! Skeleton.
+fn main() {}
