@@ -2,4 +2,10 @@
 
 pub mod clock;
 pub mod collect;
+pub mod config;
 pub mod entropy;
+pub mod exit;
+pub mod files;
+pub mod identity;
+pub mod log;
+pub mod probe;

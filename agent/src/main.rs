@@ -1,2 +1,9 @@
-//! Skeleton.
-fn main() {}
+//! The AIM agent's program.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main().into()
+}

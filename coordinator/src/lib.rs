@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod config;
 pub mod entropy;
 pub mod fleet;
+pub mod inventory;
 pub mod keyvault;
 pub mod log;
 pub mod private_file;
