@@ -14,7 +14,7 @@ use crate::wait::until;
 use crate::{Api, Coordinator};
 
 /// Longest wait for a command that ends by itself.
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_mins(1);
 /// FLT-55's bound for a clean stop, which a hung probe may not break either.
 const STOP: Duration = Duration::from_secs(10);
 /// The bound from the start of an agent to the node seen.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::process::{Finished, command, program, run};
 
 /// Longest wait for one command.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// aimctl with a configuration folder of its own.
 #[derive(Debug)]

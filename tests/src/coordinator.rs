@@ -16,7 +16,7 @@ use crate::wait::until;
 use crate::{Aimctl, Api, ports};
 
 /// A first start makes keys and hashes a password; a loaded machine needs a while.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// FLT-55's bound for a clean stop.
 const STOP: Duration = Duration::from_secs(15);
 

@@ -1,5 +1,4 @@
 //! docs/security.md says what is proven, and nothing else.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 

@@ -1,5 +1,4 @@
 //! Rules that the sources themselves must keep.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,4 @@
 //! What the programs do with wrong or unusable surroundings at their start.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
