@@ -3,7 +3,7 @@
 use aim_common::units::EpochMs;
 use sha2::{Digest, Sha256};
 
-use super::{Store, StoreError, write};
+use super::{Store, StoreError, read, write};
 
 /// The hash before the first record.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -51,6 +51,62 @@ pub struct NewAuditRecord {
     pub detail: serde_json::Value,
     /// The request's id, or empty.
     pub request_id: String,
+}
+
+/// A record as the database holds it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct AuditRow {
+    /// Its place, from 1.
+    pub sequence: i64,
+    /// When, epoch milliseconds.
+    pub at: i64,
+    /// Who.
+    pub actor: String,
+    /// From where.
+    pub source: String,
+    /// What was tried.
+    pub action: String,
+    /// On what.
+    pub target: String,
+    /// What was decided.
+    pub decision: String,
+    /// Details, JSON text.
+    pub detail: String,
+    /// The request's id, or empty.
+    pub request_id: String,
+    /// The former record's hash.
+    pub previous_hash: String,
+    /// Its hash.
+    pub hash: String,
+}
+
+impl AuditRow {
+    /// The hash that the record's own fields give.
+    pub fn expected_hash(&self) -> String {
+        let at = self.at.to_string();
+        let fields = [
+            at.as_str(),
+            &self.actor,
+            &self.source,
+            &self.action,
+            &self.target,
+            &self.decision,
+            &self.detail,
+            &self.request_id,
+        ];
+        record_hash(&self.previous_hash, self.sequence, &fields)
+    }
+}
+
+/// Which records are wanted; `None` is any.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Of this actor.
+    pub actor: Option<String>,
+    /// Of this action.
+    pub action: Option<String>,
+    /// With this decision.
+    pub decision: Option<String>,
 }
 
 /// The hash of one record: SHA-256 over the former hash and each field, length-prefixed.
@@ -143,5 +199,52 @@ impl Store {
             tx.commit().await?;
             Ok(sequence)
         })
+    }
+
+    /// Records below `before`, newest first.
+    pub async fn audit_records(
+        &self,
+        filter: &AuditFilter,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        read!(self, pool => Ok(sqlx::query_as(
+            "SELECT sequence, at, actor, source, action, target, decision, detail, request_id, previous_hash, \
+             hash FROM audit WHERE sequence < $1 AND ($2 IS NULL OR actor = $2) \
+             AND ($3 IS NULL OR action = $3) AND ($4 IS NULL OR decision = $4) \
+             ORDER BY sequence DESC LIMIT $5",
+        )
+        .bind(before)
+        .bind(&filter.actor)
+        .bind(&filter.action)
+        .bind(&filter.decision)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?))
+    }
+
+    /// How many records match.
+    pub async fn audit_count(&self, filter: &AuditFilter) -> Result<i64, StoreError> {
+        read!(self, pool => Ok(sqlx::query_scalar(
+            "SELECT COUNT(*) FROM audit WHERE ($1 IS NULL OR actor = $1) \
+             AND ($2 IS NULL OR action = $2) AND ($3 IS NULL OR decision = $3)",
+        )
+        .bind(&filter.actor)
+        .bind(&filter.action)
+        .bind(&filter.decision)
+        .fetch_one(pool)
+        .await?))
+    }
+
+    /// Records after `after`, oldest first: how the chain is walked.
+    pub async fn audit_chain(&self, after: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        read!(self, pool => Ok(sqlx::query_as(
+            "SELECT sequence, at, actor, source, action, target, decision, detail, request_id, previous_hash, \
+             hash FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?))
     }
 }

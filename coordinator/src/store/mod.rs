@@ -11,7 +11,11 @@ mod error;
 pub mod events;
 pub mod inventory;
 pub mod nodes;
+pub mod roles;
+pub mod sealed;
+pub mod sessions;
 pub mod spool;
+pub mod users;
 
 use std::path::Path;
 use std::time::Duration;
