@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::api::metrics::HttpMetrics;
+use crate::audit::Audit;
+use crate::auth::Auth;
 use crate::clock::SharedClock;
 use crate::conditions::Conditions;
 use crate::config::Config;
@@ -22,6 +24,10 @@ pub struct App {
     pub store: Store,
     /// The coordinator's degraded modes.
     pub conditions: Arc<Conditions>,
+    /// Records refusals.
+    pub audit: Arc<Audit>,
+    /// Logins and sessions.
+    pub auth: Auth,
     /// Tokens, certificates, identities.
     pub keyvault: Arc<KeyVault>,
     /// What the HTTP server counts.

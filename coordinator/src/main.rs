@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use aim_coordinator::clock::{Clock, SystemClock};
 use aim_coordinator::config::Config;
-use aim_coordinator::{log, serve};
+use aim_coordinator::{host_commands, log, serve};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,6 +40,31 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Looks at the audit trail.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Helps a user who cannot log in.
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Checks that no record was changed, removed or put in; ends with 1 where one was.
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Gives the user a new random password, shown once, enables it and ends its sessions.
+    ResetPassword {
+        /// The user's name.
+        username: String,
     },
 }
 
@@ -81,7 +107,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             config.auth.initial_password_file = initial_password_file.or(config.auth.initial_password_file);
             serve_until_signal(config)
         }
+        Some(Command::Audit { command: AuditCommand::Verify }) => {
+            let verification = block_on(host_commands::audit_verify(&config))?;
+            println!("{}", verification.detail);
+            Ok(if verification.intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some(Command::User { command: UserCommand::ResetPassword { username } }) => {
+            let now = SystemClock::new().now();
+            let password = block_on(host_commands::reset_password(&config, &username, now))?;
+            println!("user={username} password={} (shown this once)", *password);
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// Runs a command that ends by itself.
+fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {

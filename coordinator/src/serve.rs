@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +15,21 @@ use crate::api;
 use crate::api::layers::host::KnownHosts;
 use crate::api::server::{HttpServer, tls};
 use crate::app::{App, SharedApp};
+use crate::audit::Audit;
+use crate::auth::{Auth, JwtError, bootstrap};
 use crate::clock::{SharedClock, SystemClock};
 use crate::conditions::Conditions;
 use crate::config::Config;
 use crate::fleet::control::NoSessions;
 use crate::keyvault::{KeyVault, KeyVaultError, KeyVaultParts, PublicAddresses};
+use crate::seal::{SealError, SealingKey};
 use crate::store::{Store, StoreError};
 use crate::supervise::{TaskDied, Tasks};
+
+/// The key file that seals secrets in the database; it lies outside the database.
+pub const SEALING_KEY: &str = "seal.key";
+/// How often old sessions are deleted.
+const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
 /// Why the coordinator did not start; each is for the operator to mend, hence exit code 78.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +61,12 @@ pub enum StartError {
     /// The CA, a key file or the journal cannot be used.
     #[error(transparent)]
     KeyVault(#[from] KeyVaultError),
+    /// The key that seals secrets in the database cannot be used.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The signing key of access tokens cannot be used.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -116,11 +131,26 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         sessions: Arc::new(NoSessions),
     });
     let keyvault = Arc::new(keyvault.await?);
+    let seal = SealingKey::load_or_create(&config.state_dir.join(SEALING_KEY))?;
+    let password_file = config.auth.initial_password_file.as_deref();
+    bootstrap::first_start(&store, password_file, &config.state_dir, clock.now()).await?;
+    let audit = Arc::new(Audit::new(store.clone(), Arc::clone(&clock)));
+    let auth = Auth::open(
+        &config,
+        store.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&audit),
+        Arc::clone(&conditions),
+        &seal,
+    )
+    .await?;
     let app: SharedApp = Arc::new(App {
         config: Arc::new(config),
         clock: Arc::clone(&clock),
         store,
         conditions,
+        audit,
+        auth,
         keyvault: Arc::clone(&keyvault),
         http_metrics: api::metrics::HttpMetrics::default(),
     });
@@ -139,8 +169,18 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         }
         None => {}
     }
+    tasks.spawn("housekeeping", housekeeping(SharedApp::clone(&app), tasks.stop_token()));
     tracing::info!(%https_addr, %link_addr, "the coordinator is up");
     Ok(Running { https_addr, link_addr, app, tasks })
+}
+
+/// What has to be forgotten in time.
+async fn housekeeping(app: SharedApp, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING)).await.is_some() {
+        if let Err(error) = app.auth.forget_old_sessions().await {
+            tracing::warn!(%error, "old sessions could not be deleted; tried again in an hour");
+        }
+    }
 }
 
 /// The database that the configuration names.

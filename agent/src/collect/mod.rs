@@ -11,7 +11,6 @@ mod infiniband;
 mod memory;
 mod network;
 mod pressure;
-mod set;
 mod sink;
 mod source;
 pub mod system;
@@ -22,7 +21,6 @@ use std::path::PathBuf;
 use aim_common::inventory::Section;
 use aim_common::protocol::{Condition, GpuProcesses};
 
-pub use set::CollectorSet;
 pub use sink::{EventDraft, Round, Sample, SampleSink, SampleValue};
 
 /// Every collector, in the order in which series find their place where a node has too many.

@@ -4,15 +4,20 @@
 //! layer below, an internal text in an answer, a route without a row in the access table.
 
 pub mod access;
+pub mod audit;
+pub mod auth;
 pub mod extract;
 pub mod layers;
 pub mod metrics;
 pub mod openapi;
 pub mod peer;
 pub mod problem;
+pub mod roles;
 pub mod router;
 pub mod server;
+pub mod sessions;
 pub mod system;
+pub mod users;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -31,5 +36,13 @@ pub struct Resource {
 
 /// Every resource.
 pub fn resources() -> Vec<Resource> {
-    vec![system::resource(), openapi::resource()]
+    vec![
+        system::resource(),
+        openapi::resource(),
+        auth::resource(),
+        sessions::resource(),
+        users::resource(),
+        roles::resource(),
+        audit::resource(),
+    ]
 }

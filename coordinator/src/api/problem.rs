@@ -20,6 +20,12 @@ pub enum ApiError {
     /// 401: no credential, or a dead one.
     #[error("authentication is needed: log in and send the credential")]
     Unauthenticated,
+    /// 401 of the login: one answer whatever the reason (AUT-07).
+    #[error("the user name or the password is wrong")]
+    LoginRefused,
+    /// 403: a browser's change without the token that only a page of ours knows (API-06).
+    #[error("send the CSRF token of the session as X-AIM-CSRF")]
+    CsrfMissing,
     /// 401 of the KeyVault: one answer whatever the reason (ENR-02).
     #[error("the token is not valid")]
     TokenRefused,
@@ -85,6 +91,8 @@ impl ApiError {
             Self::Unauthenticated => {
                 (StatusCode::UNAUTHORIZED, "unauthenticated", "Authentication is needed")
             }
+            Self::LoginRefused => (StatusCode::UNAUTHORIZED, "login_refused", "The login was refused"),
+            Self::CsrfMissing => (StatusCode::FORBIDDEN, "csrf_missing", "The CSRF token is missing"),
             Self::TokenRefused => (StatusCode::UNAUTHORIZED, "token_refused", "The token is not valid"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "permission_denied", "Permission is missing"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "It was not found"),

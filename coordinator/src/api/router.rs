@@ -9,10 +9,12 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::layers::guard::AccessTable;
 use super::layers::host::KnownHosts;
-use super::layers::{exchange, guard, host, limits};
+use super::layers::rate::RequestRates;
+use super::layers::{exchange, guard, host, limits, rate};
 use super::problem::ApiError;
 use super::resources;
 use crate::app::SharedApp;
+use crate::clock::SharedClock;
 
 /// The document's head; paths and schemas come from the handlers.
 #[derive(Debug, OpenApi)]
@@ -35,11 +37,13 @@ pub fn routes() -> (Router<SharedApp>, utoipa::openapi::OpenApi) {
 pub fn build(app: SharedApp, hosts: KnownHosts) -> Router {
     let (routes, _) = routes();
     let table = AccessTable::new(resources().iter().flat_map(|resource| (resource.access)()));
+    let rates = RequestRates::new(app.config.https.rates, SharedClock::clone(&app.clock));
     routes
         // The last one added runs first.
         .route_layer(from_fn(limits::body_and_time))
         .route_layer(from_fn_with_state((SharedApp::clone(&app), table), guard::guard))
         .fallback(|| async { ApiError::NotFound("the route") })
+        .layer(from_fn_with_state(rates, rate::limit))
         .layer(from_fn_with_state(hosts, host::check))
         .layer(from_fn(limits::headers))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {

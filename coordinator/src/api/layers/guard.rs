@@ -8,9 +8,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::Method;
 
+use serde_json::json;
+
+use super::exchange::RequestId;
 use crate::api::access::{Access, Rule};
+use crate::api::peer::PeerAddress;
 use crate::api::problem::ApiError;
 use crate::app::SharedApp;
+use crate::audit;
+use crate::auth::{Origin, Outage};
+
+/// What an operator must be able to do while the database is gone.
+const WORKS_IN_OUTAGE: [&str; 1] = ["/api/v1/nodes/{node}/revoke"];
 
 /// The access table, ready to be asked.
 #[derive(Debug, Clone)]
@@ -41,19 +50,51 @@ impl AccessTable {
 
 /// See the module.
 pub async fn guard(
-    State((_app, table)): State<(SharedApp, AccessTable)>,
+    State((app, table)): State<(SharedApp, AccessTable)>,
     path: MatchedPath,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let rule = match table.rule(request.method(), path.as_str()) {
-        Ok(rule) => rule,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let mut response = match rule {
-        Rule::Public => next.run(request).await,
-        Rule::Session | Rule::Permission { .. } => ApiError::Unauthenticated.into_response(),
+    let mut response = match admit(&app, &table, &path, &mut request).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     };
     response.extensions_mut().insert(path);
     response
+}
+
+async fn admit(
+    app: &SharedApp,
+    table: &AccessTable,
+    path: &MatchedPath,
+    request: &mut Request,
+) -> Result<(), ApiError> {
+    let rule = table.rule(request.method(), path.as_str())?;
+    if rule == Rule::Public {
+        return Ok(());
+    }
+    let works_in_outage = WORKS_IN_OUTAGE.contains(&path.as_str());
+    let outage = if works_in_outage { Outage::Tolerate } else { Outage::Refuse };
+    let session = app.auth.authenticate(request.method(), request.headers(), outage).await?;
+    let Origin { source, request_id } = origin(request.extensions());
+    let caller = session.caller(source, request_id);
+    if let Rule::Permission { resource, verb } = rule
+        && !caller.may_somewhere(resource, verb)
+    {
+        let needed = format!("{resource}:{verb}");
+        let detail = json!({"needed": needed, "method": request.method().as_str()});
+        let target = request.uri().path().to_owned();
+        app.audit.denied(audit::allowed(&caller, app.clock.now(), "request", target, detail)).await;
+        return Err(ApiError::Forbidden(needed));
+    }
+    request.extensions_mut().insert(caller);
+    Ok(())
+}
+
+/// Where a request comes from, for those who have no session yet.
+pub fn origin(extensions: &http::Extensions) -> Origin {
+    Origin {
+        source: extensions.get::<PeerAddress>().map(ToString::to_string).unwrap_or_default(),
+        request_id: extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+    }
 }

@@ -8,3 +8,4 @@ pub mod exchange;
 pub mod guard;
 pub mod host;
 pub mod limits;
+pub mod rate;
