@@ -8,6 +8,8 @@ use crate::auth::Auth;
 use crate::clock::SharedClock;
 use crate::conditions::Conditions;
 use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::inventory::Inventory;
 use crate::keyvault::KeyVault;
 use crate::store::Store;
 
@@ -30,6 +32,10 @@ pub struct App {
     pub auth: Auth,
     /// Tokens, certificates, identities.
     pub keyvault: Arc<KeyVault>,
+    /// The nodes, their values and their history.
+    pub inventory: Arc<Inventory>,
+    /// The nodes' sessions.
+    pub fleet: Arc<Fleet>,
     /// What the HTTP server counts.
     pub http_metrics: HttpMetrics,
 }

@@ -20,7 +20,8 @@ use crate::auth::{Auth, JwtError, bootstrap};
 use crate::clock::{SharedClock, SystemClock};
 use crate::conditions::Conditions;
 use crate::config::Config;
-use crate::fleet::control::NoSessions;
+use crate::fleet::{self, Fleet};
+use crate::inventory::Inventory;
 use crate::keyvault::{KeyVault, KeyVaultError, KeyVaultParts, PublicAddresses};
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Store, StoreError};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The signing key of access tokens cannot be used.
     #[error(transparent)]
     Jwt(#[from] JwtError),
+    /// The link cannot be opened.
+    #[error(transparent)]
+    Link(#[from] fleet::LinkError),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -120,6 +124,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let clock: SharedClock = Arc::new(SystemClock::new());
     let store = open_store(&config).await?;
     let conditions = Arc::new(Conditions::default());
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    let inventory = Inventory::load(
+        store.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&conditions),
+        config.retention.events_days,
+        &mut tasks,
+    )
+    .await?;
+    let fleet = Fleet::new(Arc::clone(&clock), Arc::clone(&inventory));
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let keyvault = KeyVault::open(KeyVaultParts {
         state_dir: &config.state_dir,
@@ -128,7 +143,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         store: store.clone(),
         clock: Arc::clone(&clock),
         conditions: Arc::clone(&conditions),
-        sessions: Arc::new(NoSessions),
+        sessions: fleet.clone(),
     });
     let keyvault = Arc::new(keyvault.await?);
     let seal = SealingKey::load_or_create(&config.state_dir.join(SEALING_KEY))?;
@@ -152,11 +167,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         audit,
         auth,
         keyvault: Arc::clone(&keyvault),
+        inventory,
+        fleet: Arc::clone(&fleet),
         http_metrics: api::metrics::HttpMetrics::default(),
     });
 
-    let stop = CancellationToken::new();
-    let mut tasks = Tasks::new(stop.clone());
+    fleet::start(&fleet, &keyvault, sockets.link, &mut tasks)?;
     let tls = tls::server_config(keyvault.server_certificate().subscribe(), &app.config.https.certificates)?;
     let router = api::router::build(SharedApp::clone(&app), known_hosts(&app.config));
     let server = HttpServer::new(router, tls, &app.config.https.trusted_proxies, clock, stop);

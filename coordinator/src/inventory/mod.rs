@@ -286,14 +286,26 @@ impl Inventory {
 
     /// A session is open and nothing came within the bound: absent with cause unknown since the last packet.
     pub fn fall_silent(&self, node: &Node) {
-        let since = node.state().last_seen.map_or_else(|| self.live.clock.now(), |seen| seen.wall);
+        let since = {
+            let state = node.state();
+            if state.session.is_none() {
+                return;
+            }
+            state.last_seen.map_or_else(|| self.live.clock.now(), |seen| seen.wall)
+        };
         self.set_absent(node, since, "unknown");
         self.changed(node);
     }
 
     /// A silent node answers again in the same session.
     pub fn back(&self, node: &Node) {
-        node.state().presence = Presence::Present { since: self.live.clock.now() };
+        {
+            let mut state = node.state();
+            if state.session.is_none() {
+                return;
+            }
+            state.presence = Presence::Present { since: self.live.clock.now() };
+        }
         self.note(Note::Node(node.id, NodeWrite::Back));
         self.tell(node, EventKind::NodePresent, Severity::Info, "the node answers again", &[]);
         self.changed(node);
@@ -369,7 +381,13 @@ impl Inventory {
     /// The identity is in two places: no action trusts it until an operator decides (PKI-09).
     pub fn quarantine(&self, node: &Node, reason: &str) {
         let at = self.live.clock.now();
-        node.state().quarantine.get_or_insert_with(|| Quarantine { since: at, reason: reason.to_owned() });
+        {
+            let mut state = node.state();
+            if state.quarantine.is_some() {
+                return;
+            }
+            state.quarantine = Some(Quarantine { since: at, reason: reason.to_owned() });
+        }
         self.note(Note::Node(node.id, NodeWrite::Quarantined { at, reason: reason.to_owned() }));
         self.tell(node, EventKind::NodeCloneSuspected, Severity::Critical, reason, &[]);
         self.changed(node);

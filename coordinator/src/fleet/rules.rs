@@ -1,0 +1,60 @@
+//! Which kind of message may travel in which direction on which stream (IDN-03). The match has no default: a new kind
+//! does not compile without its row.
+
+use aim_common::protocol::Kind;
+
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    /// Hello, Welcome, acknowledgements: bidirectional, one in a session.
+    Control,
+    /// Reports: unidirectional, one in a session.
+    Samples,
+    /// Events and inventory: unidirectional, one in a session.
+    Durable,
+    /// One request for a certificate and its answer: bidirectional.
+    Renewal,
+}
+
+impl Role {
+    /// The agent opens it with both directions.
+    pub(super) const fn is_bidirectional(self) -> bool {
+        matches!(self, Self::Control | Self::Renewal)
+    }
+}
+
+/// Who may send a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// The node's agent, about itself only: no message names a node.
+    Agent,
+    /// The coordinator; from an agent it is a violation.
+    Coordinator,
+    /// Both.
+    Either,
+}
+
+/// The row of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// The stream it travels on.
+    pub role: Role,
+    /// Who may send it.
+    pub sender: Sender,
+}
+
+/// The table.
+pub(super) const fn rule(kind: Kind) -> Rule {
+    let (role, sender) = match kind {
+        Kind::Hello => (Role::Control, Sender::Agent),
+        Kind::Welcome | Kind::Ack | Kind::LiveMode => (Role::Control, Sender::Coordinator),
+        Kind::Goodbye => (Role::Control, Sender::Either),
+        Kind::SeriesTable | Kind::GaugeReport | Kind::NodeConditions | Kind::GpuProcesses => {
+            (Role::Samples, Sender::Agent)
+        }
+        Kind::SpoolBatch => (Role::Durable, Sender::Agent),
+        Kind::RenewRequest => (Role::Renewal, Sender::Agent),
+        Kind::RenewResponse => (Role::Renewal, Sender::Coordinator),
+    };
+    Rule { role, sender }
+}
