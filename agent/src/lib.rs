@@ -7,5 +7,7 @@ pub mod entropy;
 pub mod exit;
 pub mod files;
 pub mod identity;
+pub mod inventory;
 pub mod log;
 pub mod probe;
+pub mod report;

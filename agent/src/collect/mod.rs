@@ -11,6 +11,7 @@ mod infiniband;
 mod memory;
 mod network;
 mod pressure;
+mod set;
 mod sink;
 mod source;
 pub mod system;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use aim_common::inventory::Section;
 use aim_common::protocol::{Condition, GpuProcesses};
 
+pub use set::CollectorSet;
 pub use sink::{EventDraft, Round, Sample, SampleSink, SampleValue};
 
 /// Every collector, in the order in which series find their place where a node has too many.

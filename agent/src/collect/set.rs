@@ -1,0 +1,203 @@
+//! All collectors together: runs a round, remembers how each does, and says so in the inventory and by events.
+
+use aim_common::event::{EventKind, Severity};
+use aim_common::inventory::{AgentFacts, CollectorState, CollectorStatus, List, Section, Text};
+
+use super::{CollectError, Collector, EventDraft, SampleSink};
+
+/// The collectors of this agent.
+pub struct CollectorSet {
+    members: Vec<Member>,
+}
+
+struct Member {
+    collector: Box<dyn Collector>,
+    /// How the last sample and the last inventory went.
+    sampled: CollectorState,
+    inventoried: CollectorState,
+    /// What it last said the node is: kept while it fails, dropped when its source is gone.
+    section: Option<Section>,
+}
+
+impl CollectorSet {
+    /// Of these collectors, usually [`super::all`].
+    pub fn new(collectors: Vec<Box<dyn Collector>>) -> Self {
+        let member = |collector| Member {
+            collector,
+            sampled: CollectorState::Working,
+            inventoried: CollectorState::Working,
+            section: None,
+        };
+        Self { members: collectors.into_iter().map(member).collect() }
+    }
+
+    /// One round: the numbers of this moment, and an event for each collector that begins or ceases to fail.
+    pub fn sample(&mut self, sink: &mut SampleSink) {
+        for member in &mut self.members {
+            let former = member.state();
+            member.sampled = state(member.collector.sample(sink));
+            member.tell(&former, sink);
+        }
+    }
+
+    /// Every section as it is now, the agent's own last; events as in [`Self::sample`].
+    pub fn inventory(&mut self, sink: &mut SampleSink) -> Vec<Section> {
+        for member in &mut self.members {
+            let former = member.state();
+            match member.collector.inventory() {
+                Ok(section) => {
+                    member.section = section;
+                    member.inventoried = CollectorState::Working;
+                }
+                Err(error) => {
+                    if matches!(error, CollectError::NotPresent(_)) {
+                        member.section = None;
+                    }
+                    member.inventoried = state(Err(error));
+                }
+            }
+            member.tell(&former, sink);
+        }
+        let mut sections: Vec<Section> =
+            self.members.iter().filter_map(|member| member.section.clone()).collect();
+        sections.push(self.agent());
+        sections
+    }
+
+    /// How each collector does, by its name.
+    pub fn states(&self) -> impl Iterator<Item = (&'static str, CollectorState)> {
+        self.members.iter().map(|member| (member.collector.name(), member.state()))
+    }
+
+    /// What each collector needs beyond any user's rights: its name, the right, what is lost without it.
+    pub fn privileges(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        let of_member = |member: &Member| (member.collector.name(), member.collector.privileges());
+        let named = self.members.iter().map(of_member);
+        named.flat_map(|(name, needs)| needs.iter().map(move |(right, loss)| (name, *right, *loss)))
+    }
+
+    fn agent(&self) -> Section {
+        let collectors = self.states().map(|(name, state)| CollectorStatus { name: name.into(), state });
+        Section::Agent(AgentFacts {
+            version: env!("CARGO_PKG_VERSION").into(),
+            collectors: List::truncated(collectors.collect()).0,
+        })
+    }
+}
+
+impl Member {
+    /// The worse of sampling and inventory.
+    fn state(&self) -> CollectorState {
+        let worse =
+            if rank(&self.sampled) >= rank(&self.inventoried) { &self.sampled } else { &self.inventoried };
+        worse.clone()
+    }
+
+    fn tell(&self, former: &CollectorState, sink: &mut SampleSink) {
+        let now = self.state();
+        let (kind, severity, message) = match (fails(former), fails(&now)) {
+            (false, true) => (EventKind::CollectorFailed, Severity::Warning, why(&now)),
+            (true, false) => (EventKind::CollectorRecovered, Severity::Info, "it answers again".to_owned()),
+            _ => return,
+        };
+        let name = self.collector.name();
+        sink.event(EventDraft {
+            kind,
+            severity,
+            occurred: None,
+            subject: name.to_owned(),
+            message: format!("collector {name}: {message}"),
+            attributes: Vec::new(),
+        });
+    }
+}
+
+fn state(result: Result<(), CollectError>) -> CollectorState {
+    match result {
+        Ok(()) => CollectorState::Working,
+        Err(CollectError::NotPresent(_)) => CollectorState::NotPresent,
+        Err(CollectError::NeedsPrivilege { privilege, .. }) => {
+            CollectorState::NeedsPrivilege(privilege.into())
+        }
+        Err(error) => CollectorState::Failing(Text::truncated(&error.to_string())),
+    }
+}
+
+fn rank(state: &CollectorState) -> u8 {
+    match state {
+        CollectorState::Working => 0,
+        CollectorState::NotPresent => 1,
+        CollectorState::NeedsPrivilege(_) => 2,
+        CollectorState::Failing(_) => 3,
+        CollectorState::Unresponsive => 4,
+    }
+}
+
+/// A source that is not there, or not for this user, is how the node is and no failure.
+fn fails(state: &CollectorState) -> bool {
+    matches!(state, CollectorState::Failing(_) | CollectorState::Unresponsive)
+}
+
+fn why(state: &CollectorState) -> String {
+    match state {
+        CollectorState::Failing(why) => why.to_string(),
+        _ => "it does not answer".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aim_common::inventory::{Network, SectionTag};
+
+    use super::*;
+
+    /// Answers with what it is told, in turn.
+    struct Scripted(Vec<Result<(), CollectError>>);
+
+    impl Collector for Scripted {
+        fn name(&self) -> &'static str {
+            "scripted"
+        }
+
+        fn inventory(&mut self) -> Result<Option<Section>, CollectError> {
+            self.0.remove(0).map(|()| Some(Section::Network(Network { interfaces: List::default() })))
+        }
+
+        fn sample(&mut self, _sink: &mut SampleSink) -> Result<(), CollectError> {
+            self.0.remove(0)
+        }
+    }
+
+    fn broken() -> Result<(), CollectError> {
+        Err(CollectError::Malformed { what: "/proc/x".to_owned(), reason: "noise".to_owned() })
+    }
+
+    fn absent() -> Result<(), CollectError> {
+        Err(CollectError::NotPresent("/proc/x".to_owned()))
+    }
+
+    #[test]
+    fn a_collector_that_begins_to_fail_is_one_event_and_its_recovery_another() {
+        let script = vec![Ok(()), broken(), broken(), Ok(()), absent()];
+        let rounds = script.len();
+        let mut set = CollectorSet::new(vec![Box::new(Scripted(script))]);
+        let mut sink = SampleSink::default();
+        for _ in 0..rounds {
+            set.sample(&mut sink);
+        }
+        let kinds: Vec<_> = sink.events.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [EventKind::CollectorFailed, EventKind::CollectorRecovered]);
+        assert_eq!(set.states().next(), Some(("scripted", CollectorState::NotPresent)));
+    }
+
+    #[test]
+    fn a_section_outlives_a_failure_and_not_its_source() {
+        let mut set = CollectorSet::new(vec![Box::new(Scripted(vec![Ok(()), broken(), absent()]))]);
+        let mut sink = SampleSink::default();
+        let mut tags = || set.inventory(&mut sink).iter().map(Section::tag).collect::<Vec<_>>();
+        let (network, agent) = (SectionTag(7), SectionTag(10));
+        assert_eq!(tags(), [network, agent]);
+        assert_eq!(tags(), [network, agent]);
+        assert_eq!(tags(), [agent]);
+    }
+}
