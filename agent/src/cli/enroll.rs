@@ -16,9 +16,9 @@ use super::{fail, runtime, say};
 
 const EXAMPLES: &str = "\
 Examples:
-  aimctl token create --on gpu001 > join && chmod 600 join
+  aimctl token create --node gpu001 --join-file join
   aim-agent enroll --join-file join               # the file is removed after success
-  ssh coordinator aimctl token create --on $(hostname) | aim-agent enroll --join-file -
+  ssh coordinator aimctl token create --node $(hostname) | aim-agent enroll --join-file -
   aim-agent enroll --request --coordinator aim.example.org:8443 --root-sha256 6f0c…
 ";
 

@@ -38,7 +38,7 @@ A join string is a secret, good for one enrolment. Without --join-file it is pri
 for a host list a line of name and join string for each node.
 
 Examples:
-  aimctl token create --node gpu001 | ssh root@gpu001 aim-agent enroll -
+  aimctl token create --node gpu001 | ssh root@gpu001 aim-agent enroll --join-file -
   aimctl token create --on 'gpu[001-128]' --ttl 2h --join-file joins/
   aimctl token create --node gpu001 --replace --join-file gpu001.join      a machine that was installed anew
   aimctl token create --salt --on 'gpu[001-128]' -o json                   for Salt minions"
@@ -170,7 +170,7 @@ fn print_joins(client: &Client, tokens: &[GeneratedToken], many: bool) -> Result
     if let Some(first) = tokens.first() {
         let left = text::until(first.expires_at, client.now());
         output::note(&format!(
-            "good for {left}, once; on the node: aim-agent enroll FILE, or - for standard input"
+            "good for {left}, once; on the node: aim-agent enroll --join-file FILE, or - for standard input"
         ));
     }
     Ok(())

@@ -6,6 +6,7 @@ mod list;
 mod show;
 mod show_tables;
 mod values;
+mod wait;
 mod watch;
 
 use aim_common::hostlist::HostList;
@@ -44,6 +45,15 @@ Examples:
         /// Only values whose metric begins with this
         #[arg(long, value_name = "PREFIX")]
         metric: Option<String>,
+    },
+    /// Wait until nodes are present and their values have arrived
+    #[command(after_help = "Example: aimctl node wait 'gpu[001-128]' --timeout 5m && echo all there")]
+    Wait {
+        /// Host list, or an id
+        hosts: HostList,
+        /// Give up after this long; exit code 1 then
+        #[arg(long, value_name = "TIME", default_value = "1m", value_parser = super::event::parse_span)]
+        timeout: i64,
     },
     /// List events of one node, newest first
     Events(history::EventsArgs),
@@ -107,6 +117,7 @@ pub(crate) async fn run(context: &Context, command: NodeCommand) -> Result<(), C
             watch::one(context, &node, metric.as_deref()).await
         }
         NodeCommand::Values { node, metric } => values::run(context, &node, metric.as_deref()).await,
+        NodeCommand::Wait { hosts, timeout } => wait::run(context, hosts, timeout).await,
         NodeCommand::Events(args) => history::events(context, args).await,
         NodeCommand::History(args) => history::inventory(context, args).await,
         NodeCommand::Processes { node } => history::processes(context, &node).await,
