@@ -3,6 +3,8 @@
 use aim_common::event::{EventKind, Severity};
 use aim_common::inventory::{AgentFacts, CollectorState, CollectorStatus, List, Section, Text};
 
+use aim_common::protocol::{Condition, GpuProcesses};
+
 use super::{CollectError, Collector, EventDraft, SampleSink};
 
 /// The collectors of this agent.
@@ -69,6 +71,26 @@ impl CollectorSet {
         self.members.iter().map(|member| (member.collector.name(), member.state()))
     }
 
+    /// The degraded modes that the sources see at this moment.
+    pub fn conditions(&self) -> Vec<Condition> {
+        self.members.iter().flat_map(|member| member.collector.conditions()).collect()
+    }
+
+    /// The processes on the GPUs, where they changed since the last call.
+    pub fn gpu_processes(&mut self) -> Option<GpuProcesses> {
+        self.members.iter_mut().find_map(|member| member.collector.gpu_processes())
+    }
+
+    /// All events given so far are durable. A source that cannot note this repeats them after a restart, and the
+    /// coordinator drops what it has.
+    pub fn committed(&mut self) {
+        for member in &mut self.members {
+            if let Err(error) = member.collector.committed() {
+                tracing::warn!(collector = member.collector.name(), %error, "cannot note what is durable");
+            }
+        }
+    }
+
     /// What each collector needs beyond any user's rights: its name, the right, what is lost without it.
     pub fn privileges(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
         let of_member = |member: &Member| (member.collector.name(), member.collector.privileges());
@@ -95,9 +117,15 @@ impl Member {
 
     fn tell(&self, former: &CollectorState, sink: &mut SampleSink) {
         let now = self.state();
-        let (kind, severity, message) = match (fails(former), fails(&now)) {
-            (false, true) => (EventKind::CollectorFailed, Severity::Warning, why(&now)),
-            (true, false) => (EventKind::CollectorRecovered, Severity::Info, "it answers again".to_owned()),
+        let (kind, severity, message) = match (former, &now) {
+            (CollectorState::Failing(_), CollectorState::Failing(_)) => return,
+            (_, CollectorState::Failing(why)) => {
+                (EventKind::CollectorFailed, Severity::Warning, why.as_str())
+            }
+            (CollectorState::Failing(_), _) => {
+                (EventKind::CollectorRecovered, Severity::Info, "it no longer fails")
+            }
+            // A source that is absent or not for this user is how the node is; one that hangs says so itself.
             _ => return,
         };
         let name = self.collector.name();
@@ -116,6 +144,7 @@ fn state(result: Result<(), CollectError>) -> CollectorState {
     match result {
         Ok(()) => CollectorState::Working,
         Err(CollectError::NotPresent(_)) => CollectorState::NotPresent,
+        Err(CollectError::Unresponsive { .. }) => CollectorState::Unresponsive,
         Err(CollectError::NeedsPrivilege { privilege, .. }) => {
             CollectorState::NeedsPrivilege(privilege.into())
         }
@@ -130,18 +159,6 @@ fn rank(state: &CollectorState) -> u8 {
         CollectorState::NeedsPrivilege(_) => 2,
         CollectorState::Failing(_) => 3,
         CollectorState::Unresponsive => 4,
-    }
-}
-
-/// A source that is not there, or not for this user, is how the node is and no failure.
-fn fails(state: &CollectorState) -> bool {
-    matches!(state, CollectorState::Failing(_) | CollectorState::Unresponsive)
-}
-
-fn why(state: &CollectorState) -> String {
-    match state {
-        CollectorState::Failing(why) => why.to_string(),
-        _ => "it does not answer".to_owned(),
     }
 }
 

@@ -185,13 +185,13 @@ fn number_or_reason(bytes: &[u8]) -> Result<u64, UnknownReason> {
     }
 }
 
-/// The names in a directory, sorted, and how many were passed over because they are not UTF-8 or too many.
+/// The names in a directory, sorted, and how many were passed over: not UTF-8, with control characters, or too many.
 pub(super) fn entries(directory: &Path) -> io::Result<(Vec<String>, u64)> {
     let mut names = Vec::new();
     let mut skipped = 0;
     for entry in fs::read_dir(directory)? {
         match entry?.file_name().into_string() {
-            Ok(name) if names.len() < MAX_ENTRIES => names.push(name),
+            Ok(name) if names.len() < MAX_ENTRIES && !name.contains(char::is_control) => names.push(name),
             _ => skipped += 1,
         }
     }

@@ -1,0 +1,3 @@
+//! What the agent's tests share.
+
+pub(crate) mod host_tree;
