@@ -75,3 +75,15 @@ pub struct CaCertificateView {
     /// Valid until.
     pub not_after: EpochMs,
 }
+
+/// `GET /api/v1/fence` and `POST /api/v1/fence/lift`: whether the database looks like a restored backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FenceView {
+    /// No enrolment until an operator lifts the fence.
+    pub fenced: bool,
+    /// Since when.
+    pub since: Option<EpochMs>,
+    /// What does not fit.
+    pub reason: Option<String>,
+}

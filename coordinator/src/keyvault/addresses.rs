@@ -59,7 +59,7 @@ mod tests {
         let mut config = Config::default();
         config.https.public_names = vec!["aim.example.org".to_owned(), "fd00::1".to_owned()];
         config.link.advertise = vec!["10.0.0.1:1234".to_owned()];
-        let addresses = PublicAddresses::of(&config, "head_1", 8443, 7443);
+        let addresses = PublicAddresses::of(&config, "head 1", 8443, 7443);
         assert_eq!(addresses.https, ["aim.example.org:8443", "[fd00::1]:8443"]);
         assert_eq!(addresses.link, ["10.0.0.1:1234"]);
         assert_eq!(addresses.names, ["aim.example.org", "fd00::1", "localhost", "127.0.0.1", "::1"]);

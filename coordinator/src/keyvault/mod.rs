@@ -4,26 +4,50 @@
 //! Never: a private key of a node, a secret in the database or a log, a success before it is durable.
 
 mod addresses;
+mod approval;
 pub mod ca;
 mod client_verifier;
 pub mod csr;
+mod enrol;
+pub mod error;
+mod fence;
 pub mod identities;
+pub mod journal;
+mod limiter;
+mod maintenance;
+mod news;
+mod pending;
+mod proof;
 pub mod public_key;
+mod renewal;
+mod revocation;
+pub mod salt;
 mod server_certificate;
+pub mod tokens;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
 
-use aim_common::identity::NodeId;
+use aim_common::api::certificates::FenceView;
+use aim_common::enrolment::TokenKey;
+use aim_common::identity::{NodeId, Sha256Digest};
 use aim_common::units::EpochMs;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{broadcast, mpsc};
 
 pub use addresses::PublicAddresses;
 pub use client_verifier::NodeVerifier;
+pub use error::{Requester, VaultError};
+pub use news::NodeNews;
 pub use server_certificate::ServerCertificate;
 
 use self::ca::{Ca, CaError};
 use self::identities::{Identities, PeerIdentity, PeerRefusal};
+use self::journal::{AuditMark, Journal, JournalError, JournalState};
+use self::limiter::FailureLimiter;
+use self::pending::Pending;
+use self::proof::Challenges;
+use self::tokens::Deadlines;
 use crate::clock::SharedClock;
 use crate::conditions::Conditions;
 use crate::config::KeyVault as KeyVaultConfig;
@@ -33,6 +57,14 @@ use crate::store::{Store, StoreError};
 
 /// Clone alarms that wait to be written down; one for each node in quarantine, so that more means trouble elsewhere.
 const CLONE_ALARMS: usize = 256;
+/// News that a slow listener may be behind; beyond that it must look at the database again.
+const NEWS: usize = 4_096;
+/// Below the state directory.
+const CA_FOLDER: &str = "ca";
+const TOKEN_KEY: &str = "token.key";
+const JOURNAL: &str = "keyvault.journal";
+/// Bytes of the token key.
+const TOKEN_KEY_LEN: usize = 32;
 
 /// Why the KeyVault could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +75,29 @@ pub enum KeyVaultError {
     /// A file cannot be used.
     #[error(transparent)]
     File(#[from] PrivateFileError),
+    /// The token key is not one.
+    #[error(
+        "{path} does not hold the 32 bytes of the token key; restore it, or remove it to void all outstanding tokens"
+    )]
+    TokenKey {
+        /// The file.
+        path: String,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The database did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] VaultError),
 }
 
 impl KeyVaultError {
     /// An operator must mend a file or the configuration: exit code 78.
     pub fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Store(_))
+        !matches!(self, Self::Store(_) | Self::Other(_))
     }
 }
 
@@ -84,7 +130,18 @@ pub struct KeyVault {
     ca: Ca,
     server_certificate: Arc<ServerCertificate>,
     identities: Arc<Identities>,
-    clone_alarms: (mpsc::Sender<NodeId>, Mutex<mpsc::Receiver<NodeId>>),
+    token_key: TokenKey,
+    journal: Journal,
+    fence: RwLock<FenceView>,
+    last_mark: Mutex<Option<AuditMark>>,
+    /// Redeemed tokens that have not ended long ago, from the journal.
+    redeemed: Mutex<HashMap<Sha256Digest, EpochMs>>,
+    deadlines: Deadlines,
+    failures: FailureLimiter,
+    challenges: Challenges,
+    pending: Mutex<Vec<Pending>>,
+    news: broadcast::Sender<NodeNews>,
+    clone_alarms: (mpsc::Sender<NodeId>, tokio::sync::Mutex<mpsc::Receiver<NodeId>>),
 }
 
 impl KeyVault {
@@ -93,14 +150,17 @@ impl KeyVault {
         let KeyVaultParts { state_dir, config, addresses, store, clock, conditions, sessions } = parts;
         private_file::check_directory(state_dir)?;
         let now = clock.now();
-        let ca_folder = ca_folder(state_dir);
+        let ca_folder = state_dir.join(CA_FOLDER);
         if !ca_folder.exists() && store.has_certificates().await? {
             return Err(CaError::Lost { folder: ca_folder }.into());
         }
         let ca = Ca::open_or_create(&ca_folder, &config.trust_domain, now)?;
         let server_certificate = Arc::new(ServerCertificate::new(&ca, addresses.names.clone(), now)?);
         let identities = Arc::new(Identities::new(config.trust_domain.clone()));
-        let (sender, receiver) = mpsc::channel(CLONE_ALARMS);
+        let journal_path = state_dir.join(JOURNAL);
+        let journal_was_there = journal_path.exists();
+        let (journal, journal_state) = Journal::open(&journal_path)?;
+        let (clone_sender, clone_receiver) = mpsc::channel(CLONE_ALARMS);
         let vault = Self {
             config,
             addresses,
@@ -111,10 +171,33 @@ impl KeyVault {
             ca,
             server_certificate,
             identities,
-            clone_alarms: (sender, Mutex::new(receiver)),
+            token_key: open_token_key(&state_dir.join(TOKEN_KEY))?,
+            journal,
+            fence: RwLock::default(),
+            last_mark: Mutex::default(),
+            redeemed: Mutex::default(),
+            deadlines: Deadlines::default(),
+            failures: FailureLimiter::default(),
+            challenges: Challenges::default(),
+            pending: Mutex::default(),
+            news: broadcast::Sender::new(NEWS),
+            clone_alarms: (clone_sender, tokio::sync::Mutex::new(clone_receiver)),
         };
-        vault.load_identities(now).await?;
+        vault.begin(&journal_state, journal_was_there).await?;
         Ok(vault)
+    }
+
+    /// Compares database and journal, then loads who is known. Revoked nodes are not loaded, whatever the database says.
+    async fn begin(&self, journal: &JournalState, journal_was_there: bool) -> Result<(), KeyVaultError> {
+        self.compare(journal, journal_was_there).await?;
+        self.load_identities(self.clock.now()).await?;
+        for node in journal.revoked.keys() {
+            self.identities.write().remove_node(*node);
+        }
+        if !self.fence().fenced {
+            self.mark_audit().await?;
+        }
+        Ok(())
     }
 
     async fn load_identities(&self, now: EpochMs) -> Result<(), StoreError> {
@@ -155,13 +238,34 @@ impl KeyVault {
         self.identities.check(leaf_der, now)
     }
 
+    /// Follows what happens to nodes' identities; whoever lags looks at the database again.
+    pub fn subscribe(&self) -> broadcast::Receiver<NodeNews> {
+        self.news.subscribe()
+    }
+
+    fn tell(&self, news: NodeNews) {
+        // Nobody listens in tools and tests.
+        let _ = self.news.send(news);
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &KeyVaultConfig {
+        &self.config
+    }
+
     /// The registry of identities.
     pub fn identities(&self) -> &Identities {
         &self.identities
     }
 }
 
-/// The CA's folder.
-fn ca_folder(state_dir: &Path) -> PathBuf {
-    state_dir.join("ca")
+/// Reads the HMAC key of the tokens, or makes it.
+fn open_token_key(path: &Path) -> Result<TokenKey, KeyVaultError> {
+    if !path.exists() {
+        let key = crate::entropy::random_bytes::<TOKEN_KEY_LEN>().map_err(VaultError::from)?;
+        private_file::write(path, &key)?;
+    }
+    let bytes = private_file::read(path, TOKEN_KEY_LEN as u64)?;
+    let damaged = |_| KeyVaultError::TokenKey { path: path.display().to_string() };
+    Ok(TokenKey::new(bytes.try_into().map_err(damaged)?))
 }

@@ -7,14 +7,19 @@
 
 pub mod audit;
 mod certificates;
+pub mod enrolment;
+pub mod enrolment_requests;
 mod error;
 pub mod events;
+mod fence;
 pub mod inventory;
 pub mod nodes;
 pub mod roles;
+pub mod salt;
 pub mod sealed;
 pub mod sessions;
 pub mod spool;
+pub mod tokens;
 pub mod users;
 
 use std::path::Path;

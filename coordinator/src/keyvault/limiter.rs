@@ -1,0 +1,103 @@
+//! Failures by source address: who fails too often is answered before any MAC or database work (ENR-12).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Failures of one address within [`WINDOW`] after which it is refused.
+const MAX_FAILURES: u32 = 10;
+/// How long failures count.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Addresses remembered at once, 2 MiB; beyond that the oldest are forgotten.
+const MAX_ADDRESSES: usize = 32_768;
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    since: Duration,
+    count: u32,
+}
+
+/// Counts failures.
+#[derive(Debug, Default)]
+pub(super) struct FailureLimiter {
+    addresses: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+impl FailureLimiter {
+    /// Seconds to wait where the address failed too often; `now` is monotonic.
+    pub(super) fn refused_for(&self, address: IpAddr, now: Duration) -> Option<u64> {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = addresses.get(&subscriber(address))?;
+        let left = (failures.since + WINDOW).checked_sub(now).filter(|left| !left.is_zero())?;
+        (failures.count >= MAX_FAILURES).then(|| left.as_secs().max(1))
+    }
+
+    /// The address failed once more.
+    pub(super) fn failed(&self, address: IpAddr, now: Duration) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if addresses.len() >= MAX_ADDRESSES {
+            addresses.retain(|_, failures| failures.since + WINDOW > now);
+        }
+        if addresses.len() >= MAX_ADDRESSES {
+            let oldest = addresses.iter().min_by_key(|(_, failures)| failures.since).map(|(key, _)| *key);
+            oldest.and_then(|key| addresses.remove(&key));
+        }
+        let failures = addresses.entry(subscriber(address)).or_insert(Failures { since: now, count: 0 });
+        if failures.since + WINDOW <= now {
+            *failures = Failures { since: now, count: 0 };
+        }
+        failures.count = failures.count.saturating_add(1);
+    }
+}
+
+/// An IPv6 subscriber has a /64 and could use a new address for each try.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn enr_12_ten_failures_in_a_minute_close_the_door() {
+        let limiter = FailureLimiter::default();
+        let (bad, good): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        for failure in 0..MAX_FAILURES {
+            assert_eq!(limiter.refused_for(bad, SECOND * failure), None, "after {failure} failures");
+            limiter.failed(bad, SECOND * failure);
+        }
+        assert_eq!(limiter.refused_for(bad, SECOND * 10), Some(50));
+        assert_eq!(limiter.refused_for(good, SECOND * 10), None);
+        assert_eq!(limiter.refused_for(bad, WINDOW), None, "a minute after the first failure");
+        limiter.failed(bad, WINDOW);
+        assert_eq!(limiter.refused_for(bad, WINDOW), None, "the count began anew");
+    }
+
+    #[test]
+    fn enr_12_a_v6_network_and_a_mapped_address_are_one_source() {
+        let limiter = FailureLimiter::default();
+        for host in 0..MAX_FAILURES {
+            limiter.failed(format!("fd00:1:2:3::{host:x}").parse().unwrap(), Duration::ZERO);
+            limiter.failed("::ffff:10.0.0.1".parse().unwrap(), Duration::ZERO);
+        }
+        assert!(limiter.refused_for("fd00:1:2:3:ffff::1".parse().unwrap(), SECOND).is_some());
+        assert!(limiter.refused_for("fd00:1:2:4::1".parse().unwrap(), SECOND).is_none());
+        assert!(limiter.refused_for("10.0.0.1".parse().unwrap(), SECOND).is_some());
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let limiter = FailureLimiter::default();
+        for number in 0..u32::try_from(MAX_ADDRESSES).unwrap() + 100 {
+            limiter.failed(std::net::Ipv4Addr::from(number).into(), Duration::from_micros(number.into()));
+        }
+        assert_eq!(limiter.addresses.lock().unwrap().len(), MAX_ADDRESSES);
+    }
+}

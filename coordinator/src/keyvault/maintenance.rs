@@ -1,0 +1,97 @@
+//! What the KeyVault does by itself: sweeping, writing down what waited, watching the database, changing certificates.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::KeyVault;
+
+/// Between two rounds; ENR-14 allows a secret 60 s after its end.
+const ROUND: Duration = Duration::from_secs(5);
+/// The journal is marked and the registry swept each so many rounds.
+const ROUNDS_TO_MARK: u64 = 12;
+/// How long known nodes are still admitted while the database is away (PKI-12).
+const ADMIT_WITHOUT_DATABASE: Duration = Duration::from_secs(600);
+/// Redeemed tokens are remembered this long after their end, whatever the wall clock does meanwhile.
+const REDEEMED_MEMORY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Name of the condition.
+const CONDITION: &str = "database_unavailable";
+
+impl KeyVault {
+    /// Runs until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut clones = self.clone_alarms.1.lock().await;
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut lost_since = None;
+        for number in 0_u64.. {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(node) = clones.recv() => {
+                    self.write_quarantine(node, "a certificate was used that a newer one had superseded").await;
+                }
+                _ = rounds.tick() => {
+                    lost_since = self.watch_database(lost_since).await;
+                    if lost_since.is_none() {
+                        self.round(number).await;
+                    }
+                }
+            }
+        }
+        // The next start compares with the last mark.
+        if let Err(error) = self.mark_audit().await {
+            tracing::warn!(%error, "the journal could not be marked at the end");
+        }
+    }
+
+    async fn round(&self, number: u64) {
+        if let Err(error) = self.write_kept().await {
+            tracing::warn!(%error, "decisions still wait for the database");
+        }
+        if let Err(error) = self.sweep_tokens().await {
+            tracing::warn!(%error, "tokens could not be swept");
+        }
+        if let Err(error) = self.sweep_requests().await {
+            tracing::warn!(%error, "requests for approval could not be swept");
+        }
+        let now = self.clock.now();
+        match self.server_certificate.renew_if_due(&self.ca, now) {
+            Ok(true) => tracing::info!("made the next server certificate"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the next server certificate could not be made"),
+        }
+        if number % ROUNDS_TO_MARK == 0 {
+            self.identities.write().sweep(now);
+            let horizon = now.plus_ms(-REDEEMED_MEMORY_MS);
+            self.redeemed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|_, expires_at| *expires_at > horizon);
+            if !self.fence().fenced
+                && let Err(error) = self.mark_audit().await
+            {
+                tracing::warn!(%error, "the journal could not be marked");
+            }
+        }
+    }
+
+    /// Since when the database is away by the monotonic clock; enters and leaves report-only mode.
+    async fn watch_database(&self, lost_since: Option<Duration>) -> Option<Duration> {
+        let now = self.clock.monotonic();
+        let answer = tokio::time::timeout(ROUND, self.store.ping()).await;
+        let detail = match answer {
+            Ok(Ok(())) => {
+                self.conditions.leave(CONDITION, "keyvault");
+                self.identities.set_stale(false);
+                return None;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the database did not answer in time".to_owned(),
+        };
+        let since = lost_since.unwrap_or(now);
+        self.conditions.enter(CONDITION, "keyvault", self.clock.now(), &detail);
+        self.identities.set_stale(now.saturating_sub(since) >= ADMIT_WITHOUT_DATABASE);
+        Some(since)
+    }
+}

@@ -1,0 +1,136 @@
+//! Renewal: a new key and certificate for a node that still has the old one.
+
+use aim_common::identity::{CertificateSerial, NodeId};
+use aim_common::protocol::{RenewRefusal, RenewResponse};
+use aim_common::wire::{BoundedBytes, BoundedVec};
+use rustls_pki_types::CertificateDer;
+
+use super::KeyVault;
+use super::ca::IssuedCertificate;
+use super::csr;
+use super::enrol::{known, new_certificate};
+use super::error::{Requester, VaultError};
+use super::identities::{PeerIdentity, Standing};
+use super::pending::Pending;
+use super::public_key::NodePublicKey;
+use crate::store::audit::Decision;
+
+/// A node may renew this many times in a lifetime at most: once a minute with 24 h (PKI-18).
+const RENEWALS_PER_LIFETIME: i64 = 1_440;
+
+impl KeyVault {
+    /// Renews over the node's own session; `source` is the peer's address.
+    pub async fn renew(&self, peer: &PeerIdentity, csr_der: &[u8], source: &str) -> RenewResponse {
+        let requester = Requester {
+            actor: format!("node:{}", peer.node_id),
+            source: source.to_owned(),
+            request_id: String::new(),
+        };
+        let usable = {
+            let registry = self.identities.read();
+            matches!(registry.standing(&peer.serial), Standing::Good(node, _) if !node.quarantined)
+        };
+        let outcome = if usable {
+            match csr::public_key_of_der(csr_der) {
+                Ok(key) => self.renew_for(peer.node_id, &key, &requester).await,
+                Err(error) => Err(error.into()),
+            }
+        } else {
+            Err(VaultError::Refused)
+        };
+        match outcome {
+            Ok(issued) => self.renewed(&issued),
+            Err(error) => {
+                self.record_refused_renewal(peer.node_id, Some(&peer.serial), &error, &requester).await;
+                RenewResponse::Refused(match error {
+                    VaultError::Csr(_) | VaultError::Conflict(_) => RenewRefusal::BadRequest,
+                    VaultError::Refused => RenewRefusal::NotAllowed,
+                    _ => RenewRefusal::Unavailable,
+                })
+            }
+        }
+    }
+
+    fn renewed(&self, issued: &IssuedCertificate) -> RenewResponse {
+        let bounded = |certificates: Vec<CertificateDer<'_>>| {
+            let bytes = certificates
+                .into_iter()
+                .map(|certificate| BoundedBytes::try_from(certificate.to_vec()))
+                .collect::<Result<Vec<_>, _>>()
+                .ok()?;
+            BoundedVec::try_from(bytes).ok()
+        };
+        let roots = self.ca.roots().iter().map(|root| root.der.clone()).collect();
+        match (bounded(self.ca.chain_der(&issued.der)), bounded(roots)) {
+            (Some(chain_der), Some(roots_der)) => RenewResponse::Issued { chain_der, roots_der },
+            _ => {
+                tracing::error!("a certificate of the CA is larger than the protocol allows");
+                RenewResponse::Refused(RenewRefusal::Unavailable)
+            }
+        }
+    }
+
+    /// Issues the next generation for a living node; the caller has proven that it may.
+    pub(super) async fn renew_for(
+        &self,
+        node: NodeId,
+        key: &NodePublicKey,
+        requester: &Requester,
+    ) -> Result<IssuedCertificate, VaultError> {
+        let now = self.clock.now();
+        let lifetime_ms = self.node_lifetime_ms();
+        let generation = {
+            let registry = self.identities.read();
+            let known = registry.node(node).ok_or(VaultError::Refused)?;
+            // The first certificate after enrolment or after a use may come at once; repeats without a use may not.
+            let unused = known.newest_generation > known.active_generation;
+            if unused && now.since_ms(known.last_issued) < lifetime_ms / RENEWALS_PER_LIFETIME {
+                return Err(VaultError::TooMany { retry_after_seconds: 60 });
+            }
+            known.newest_generation + 1
+        };
+        let issued = self.ca.issue_node(node, key, lifetime_ms, now)?;
+        let certificate = new_certificate(node, generation, key, &issued, now);
+        let detail = serde_json::json!({
+            "serial": issued.serial,
+            "public_key_sha256": key.fingerprint(),
+            "generation": generation,
+        });
+        let record =
+            self.audit(requester, "certificate.renew", format!("node:{node}"), Decision::Allowed, detail);
+        if !self.store.certificate_add(&certificate, &record).await? {
+            return Err(VaultError::Conflict("this key is recorded already; make a new one".to_owned()));
+        }
+        self.identities.write().add_certificate(known(&certificate), now);
+        Ok(issued)
+    }
+
+    /// Writes a refused renewal into the audit trail; a database that is away must not hide the refusal itself.
+    pub(super) async fn record_refused_renewal(
+        &self,
+        node: NodeId,
+        serial: Option<&CertificateSerial>,
+        reason: &VaultError,
+        requester: &Requester,
+    ) {
+        let detail = serde_json::json!({ "serial": serial, "reason": reason.to_string() });
+        let record =
+            self.audit(requester, "certificate.renew", format!("node:{node}"), Decision::Denied, detail);
+        if let Err(error) = self.store.audit_append(&record).await {
+            tracing::warn!(node.id = %node, %error, %reason, "a refused renewal could not be recorded");
+        }
+    }
+
+    /// The node uses this certificate: those before it are superseded from now on (PKI-08).
+    pub async fn mark_first_used(&self, peer: &PeerIdentity) {
+        if self.identities.write().mark_used(&peer.serial) {
+            self.write_or_keep(Pending::FirstUse {
+                node: peer.node_id,
+                serial: peer.serial.clone(),
+                generation: peer.generation,
+                at: self.clock.now(),
+            })
+            .await;
+        }
+    }
+}
