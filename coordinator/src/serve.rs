@@ -146,6 +146,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         sessions: fleet.clone(),
     });
     let keyvault = Arc::new(keyvault.await?);
+    let news = keyvault.subscribe();
+    tasks.spawn("news", fleet::news::follow(Arc::clone(&inventory), store.clone(), news, stop.clone()));
+    tasks.spawn("keyvault", Arc::clone(&keyvault).run(stop.clone()));
     let seal = SealingKey::load_or_create(&config.state_dir.join(SEALING_KEY))?;
     let password_file = config.auth.initial_password_file.as_deref();
     bootstrap::first_start(&store, password_file, &config.state_dir, clock.now()).await?;

@@ -204,7 +204,7 @@ impl Link {
             return Err(CloseCode::ProtocolViolation);
         }
         self.keyvault.check(&self.leaf, self.fleet.clock.now()).map_err(|_| CloseCode::Refused)?;
-        self.keyvault.identities().write().mark_used(&self.peer.serial);
+        self.keyvault.mark_first_used(&self.peer).await;
         self.welcome(hello, &session, acknowledged, send)
     }
 
@@ -307,8 +307,7 @@ impl Link {
         };
         tracing::error!(node.id = %newer.node.id, older = %older.connection.remote_address(),
             newer = %newer.connection.remote_address(), reason, "clone suspected");
-        self.keyvault.identities().write().quarantine(newer.node.id);
-        self.fleet.inventory.quarantine(&newer.node, reason);
+        self.keyvault.suspect_clone(newer.node.id, reason);
     }
 
     /// Whether the other session is still there: something that must be acknowledged is sent, and packets are counted.

@@ -8,6 +8,7 @@ pub mod control;
 mod endpoint;
 mod link;
 mod live_mode;
+pub mod news;
 mod presence;
 mod rate;
 mod registry;

@@ -3,9 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use aim_common::protocol::{
-    Ack, CloseCode, GoodbyeCause, RenewRefusal, RenewRequest, RenewResponse, SpoolBatch,
-};
+use aim_common::protocol::{Ack, CloseCode, GoodbyeCause, RenewRequest, SpoolBatch};
 use aim_common::wire::{Frame, FrameDecoder, encode};
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
 use tokio::sync::mpsc;
@@ -144,8 +142,8 @@ async fn store(link: &Link, batch: SpoolBatch) -> Result<(), CloseCode> {
 
 async fn renew(link: &Link, request: &RenewRequest, send: &mut SendStream) -> Result<(), CloseCode> {
     let Some(session) = link.session() else { return Err(CloseCode::ProtocolViolation) };
-    let _ = request;
-    let answer = RenewResponse::Refused(RenewRefusal::Unavailable);
+    let source = link.connection.remote_address().ip().to_canonical().to_string();
+    let answer = link.keyvault.renew(&link.peer, &request.csr_der, &source).await;
     let frame = encode(session.protocol, &answer).map_err(|_| CloseCode::Unavailable)?;
     // A peer that went away asks again.
     if send.write_all(&frame).await.is_ok() {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aim_common::identity::NodeId;
 use aim_common::units::EpochMs;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -11,8 +10,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
 };
-use tokio::sync::mpsc;
 
+use super::clone_alarms::CloneAlarms;
 use super::identities::{Identities, PeerRefusal};
 use crate::clock::SharedClock;
 
@@ -24,7 +23,7 @@ pub struct NodeVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     identities: Arc<Identities>,
     clock: SharedClock,
-    clones: mpsc::Sender<NodeId>,
+    clones: CloneAlarms,
 }
 
 impl std::fmt::Debug for NodeVerifier {
@@ -38,7 +37,7 @@ impl NodeVerifier {
         roots: RootCertStore,
         identities: Arc<Identities>,
         clock: SharedClock,
-        clones: mpsc::Sender<NodeId>,
+        clones: CloneAlarms,
     ) -> Result<Arc<Self>, Error> {
         let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), aim_common::tls::provider())
             .build()
@@ -96,11 +95,12 @@ impl ClientCertVerifier for NodeVerifier {
         match self.identities.check(certificate, self.clock.now()) {
             Ok(_) => Ok(valid),
             Err(refusal) => {
-                if let PeerRefusal::Superseded(node) = refusal
-                    && self.identities.write().quarantine(node)
-                    && self.clones.try_send(node).is_err()
-                {
-                    tracing::error!(node.id = %node, "clone alarm could not be queued; the node is in quarantine until the next start");
+                if let PeerRefusal::Superseded(node) = refusal {
+                    self.clones.raise(
+                        &self.identities,
+                        node,
+                        "a certificate was used that a newer one had superseded",
+                    );
                 }
                 Err(Self::refuse(refusal))
             }

@@ -21,16 +21,14 @@ const CONDITION: &str = "database_unavailable";
 impl KeyVault {
     /// Runs until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut clones = self.clone_alarms.1.lock().await;
+        let mut clones = self.raised_alarms.lock().await;
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut lost_since = None;
         for number in 0_u64.. {
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(node) = clones.recv() => {
-                    self.write_quarantine(node, "a certificate was used that a newer one had superseded").await;
-                }
+                Some((node, reason)) = clones.recv() => self.write_quarantine(node, reason).await,
                 _ = rounds.tick() => {
                     lost_since = self.watch_database(lost_since).await;
                     if lost_since.is_none() {

@@ -7,6 +7,7 @@ mod addresses;
 mod approval;
 pub mod ca;
 mod client_verifier;
+mod clone_alarms;
 pub mod csr;
 mod enrol;
 pub mod error;
@@ -31,7 +32,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use aim_common::api::certificates::FenceView;
 use aim_common::enrolment::TokenKey;
-use aim_common::identity::{NodeId, Sha256Digest};
+use aim_common::identity::Sha256Digest;
 use aim_common::units::EpochMs;
 use tokio::sync::{broadcast, mpsc};
 
@@ -42,6 +43,7 @@ pub use news::NodeNews;
 pub use server_certificate::ServerCertificate;
 
 use self::ca::{Ca, CaError};
+use self::clone_alarms::{CloneAlarm, CloneAlarms};
 use self::identities::{Identities, PeerIdentity, PeerRefusal};
 use self::journal::{AuditMark, Journal, JournalError, JournalState};
 use self::limiter::FailureLimiter;
@@ -55,8 +57,6 @@ use crate::fleet::control::SessionControl;
 use crate::private_file::{self, PrivateFileError};
 use crate::store::{Store, StoreError};
 
-/// Clone alarms that wait to be written down; one for each node in quarantine, so that more means trouble elsewhere.
-const CLONE_ALARMS: usize = 256;
 /// News that a slow listener may be behind; beyond that it must look at the database again.
 const NEWS: usize = 4_096;
 /// Below the state directory.
@@ -141,7 +141,9 @@ pub struct KeyVault {
     challenges: Challenges,
     pending: Mutex<Vec<Pending>>,
     news: broadcast::Sender<NodeNews>,
-    clone_alarms: (mpsc::Sender<NodeId>, tokio::sync::Mutex<mpsc::Receiver<NodeId>>),
+    clone_alarms: CloneAlarms,
+    /// Taken by the one task that writes alarms down.
+    raised_alarms: tokio::sync::Mutex<mpsc::Receiver<CloneAlarm>>,
 }
 
 impl KeyVault {
@@ -160,7 +162,7 @@ impl KeyVault {
         let journal_path = state_dir.join(JOURNAL);
         let journal_was_there = journal_path.exists();
         let (journal, journal_state) = Journal::open(&journal_path)?;
-        let (clone_sender, clone_receiver) = mpsc::channel(CLONE_ALARMS);
+        let (clone_alarms, raised_alarms) = CloneAlarms::new();
         let vault = Self {
             config,
             addresses,
@@ -181,7 +183,8 @@ impl KeyVault {
             challenges: Challenges::default(),
             pending: Mutex::default(),
             news: broadcast::Sender::new(NEWS),
-            clone_alarms: (clone_sender, tokio::sync::Mutex::new(clone_receiver)),
+            clone_alarms,
+            raised_alarms: tokio::sync::Mutex::new(raised_alarms),
         };
         vault.begin(&journal_state, journal_was_there).await?;
         Ok(vault)
@@ -229,7 +232,7 @@ impl KeyVault {
             self.ca.root_store()?,
             Arc::clone(&self.identities),
             Arc::clone(&self.clock),
-            self.clone_alarms.0.clone(),
+            self.clone_alarms.clone(),
         )?)
     }
 

@@ -50,6 +50,11 @@ impl KeyVault {
         }
     }
 
+    /// Likewise from where nothing may wait.
+    pub fn suspect_clone(&self, node: NodeId, reason: &'static str) {
+        self.clone_alarms.raise(&self.identities, node, reason);
+    }
+
     /// Writes down and tells what is in force in memory already.
     pub(super) async fn write_quarantine(&self, node: NodeId, reason: &str) {
         tracing::error!(node.id = %node, reason, "node put into quarantine");
