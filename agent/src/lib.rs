@@ -8,6 +8,8 @@ pub mod exit;
 pub mod files;
 pub mod identity;
 pub mod inventory;
+pub mod link;
 pub mod log;
 pub mod probe;
 pub mod report;
+pub mod spool;

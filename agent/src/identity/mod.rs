@@ -12,6 +12,7 @@ mod renewal;
 mod store;
 mod vault;
 
+pub(crate) use certificate::root_store;
 pub use certificate::{Identity, IdentityParts, UnfitIdentity};
 pub use enrol::{EnrolError, Enrolment, RequestOptions, enrol, late_renewal, request_approval};
 pub use join::{JoinSource, JoinSourceError};

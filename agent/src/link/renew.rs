@@ -1,0 +1,107 @@
+//! A new certificate over the session: a new key each time; the answer is checked before anything relies on it.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use aim_common::protocol::{RenewRefusal, RenewResponse};
+use aim_common::units::EpochMs;
+use rustls_pki_types::CertificateDer;
+
+use super::connection::{Opened, RenewalError};
+use crate::identity::{Identity, IdentityParts, KeyError, NodeKey, UnfitIdentity};
+
+/// Why there is no new certificate; the old one is as good as before.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RenewalFailure {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Answer(#[from] RenewalError),
+    #[error("the coordinator refused the renewal: {0:?}")]
+    Refused(RenewRefusal),
+    #[error("the renewed certificate is not taken: {0}")]
+    Unfit(#[from] UnfitIdentity),
+    #[error("the renewed certificate cannot be kept: {0}")]
+    Store(String),
+}
+
+/// A new pair, not yet checked.
+pub(super) struct Issued {
+    key: NodeKey,
+    chain: Vec<CertificateDer<'static>>,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+impl Issued {
+    /// The pair as an identity: for the same node, and its chain leads to roots that are known already.
+    pub(super) fn into_identity(self, former: &Identity) -> Result<Identity, RenewalFailure> {
+        let parts = IdentityParts {
+            node_id: former.node_id,
+            node_name: former.node_name.clone(),
+            trust_domain: former.trust_domain.clone(),
+            link_addresses: former.link_addresses.clone(),
+            https_addresses: former.https_addresses.clone(),
+            key: self.key,
+            chain: self.chain,
+            roots: self.roots,
+        };
+        Ok(Identity::new(parts, &former.roots)?)
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<RenewResponse, RenewalError>> + Send>>;
+
+/// When to renew, and the question under way.
+pub(super) struct Renewal {
+    due: EpochMs,
+    asked: Option<(NodeKey, Answer)>,
+}
+
+impl Renewal {
+    pub(super) fn at(due: EpochMs) -> Self {
+        Self { due, asked: None }
+    }
+
+    pub(super) fn due(&self) -> EpochMs {
+        self.due
+    }
+
+    /// Sleeps until it may be due; for ever while an answer is awaited.
+    pub(super) fn wait(&self, now: EpochMs, longest: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let idle = self.asked.is_none();
+        let left = Duration::from_millis(u64::try_from(self.due.since_ms(now)).unwrap_or_default());
+        async move {
+            if idle {
+                tokio::time::sleep(left.min(longest)).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Makes a key and asks for its certificate.
+    pub(super) fn ask(&mut self, opened: &Opened) -> Result<(), RenewalFailure> {
+        let key = NodeKey::generate()?;
+        let answer = Box::pin(opened.renewal(key.csr()?.der));
+        self.asked = Some((key, answer));
+        Ok(())
+    }
+
+    /// The answer; never, while nothing was asked. Cancel-safe.
+    pub(super) async fn answer(&mut self) -> Result<Box<Issued>, RenewalFailure> {
+        let Some((_, answer)) = &mut self.asked else { return std::future::pending().await };
+        let answered = answer.await;
+        let Some((key, _)) = self.asked.take() else { return std::future::pending().await };
+        match answered? {
+            RenewResponse::Refused(refusal) => Err(RenewalFailure::Refused(refusal)),
+            RenewResponse::Issued { chain_der, roots_der } => {
+                let certificates = |list: aim_common::wire::BoundedVec<_, 4>| {
+                    list.into_iter()
+                        .map(|der: aim_common::wire::BoundedBytes<8192>| CertificateDer::from(der.into_vec()))
+                        .collect()
+                };
+                Ok(Box::new(Issued { key, chain: certificates(chain_der), roots: certificates(roots_der) }))
+            }
+        }
+    }
+}
