@@ -85,9 +85,6 @@ pub(crate) enum CliError {
         /// What to do next.
         advice: String,
     },
-    /// Something named on the command line does not exist.
-    #[error("{0}")]
-    NotFound(String),
     /// A local file could not be read or written.
     #[error("{what} {path}: {source}", path = path.display())]
     File {
@@ -114,7 +111,6 @@ impl CliError {
             Self::Config { .. } => Exit::Config,
             Self::NotLoggedIn(_) => Exit::Denied,
             Self::Unreachable { .. } => Exit::Unreachable,
-            Self::NotFound(_) => Exit::NotFound,
             Self::Refused { problem, .. } => match problem.status {
                 401 | 403 => Exit::Denied,
                 404 | 410 => Exit::NotFound,

@@ -138,6 +138,13 @@ impl Client {
         }
     }
 
+    /// `GET` of a list that comes whole.
+    pub(crate) async fn whole_list(&self, route: Route) -> Result<Vec<Value>, CliError> {
+        let call = Call::new(Method::GET, route);
+        let answer = self.send_call(&call).await?;
+        parse(&call, answer)
+    }
+
     /// `POST`, `PUT`, `PATCH` or `DELETE`; an empty answer is `null`.
     pub(crate) async fn change(
         &self,

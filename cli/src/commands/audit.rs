@@ -11,11 +11,17 @@ use crate::output::{Cell, Column, Listed, Tone, text, typed};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum AuditCommand {
     /// List records, newest first
-    #[command(after_help = "Example: aimctl audit list --filter action=node.revoke --limit 20")]
+    #[command(after_help = "Example: aimctl audit list --action node.revoke --limit 20")]
     List {
-        /// Only records whose field has this value (actor, action, target, decision); may be repeated
-        #[arg(long = "filter", value_name = "FIELD=VALUE", value_parser = super::node::parse_filter)]
-        filters: Vec<(String, String)>,
+        /// Of this actor only, such as user:zhang
+        #[arg(long)]
+        actor: Option<String>,
+        /// Of this action only, such as node.revoke
+        #[arg(long)]
+        action: Option<String>,
+        /// With this decision only: allowed, denied or failed
+        #[arg(long)]
+        decision: Option<String>,
         /// At most so many
         #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
         limit: usize,
@@ -54,11 +60,11 @@ fn present(text: &str) -> Option<&str> {
 pub(crate) async fn run(context: &Context, command: AuditCommand) -> Result<(), CliError> {
     let client = context.client().await?;
     match command {
-        AuditCommand::List { filters, limit } => {
-            let mut route = Route::v1(["audit"]);
-            for (field, value) in filters {
-                route = route.query(&field, value);
-            }
+        AuditCommand::List { actor, action, decision, limit } => {
+            let route = Route::v1(["audit"])
+                .query_some("actor", actor)
+                .query_some("action", action)
+                .query_some("decision", decision);
             let rows = client.list(route, Some(limit)).await?;
             context.output.list::<AuditRecordView>(rows, Context::view(&client))
         }

@@ -61,7 +61,7 @@ pub(crate) async fn run(context: &Context, command: RoleCommand) -> Result<(), C
     let client = context.client().await?;
     match command {
         RoleCommand::List => {
-            let rows = client.list(Route::v1(["roles"]), None).await?;
+            let rows = client.whole_list(Route::v1(["roles"])).await?;
             context.output.list::<Role>(rows, Context::view(&client))
         }
         RoleCommand::Show { name } => {

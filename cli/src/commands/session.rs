@@ -10,8 +10,12 @@ use crate::output::{self, Cell, Column, Listed, Tone, text};
 /// What can be done with sessions.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SessionCommand {
-    /// List open sessions
-    List,
+    /// List your open sessions
+    List {
+        /// Of all users
+        #[arg(long)]
+        all: bool,
+    },
     /// End sessions at once
     Revoke {
         /// Ids, as the list shows them
@@ -47,8 +51,9 @@ impl Listed for Session {
 pub(crate) async fn run(context: &Context, command: SessionCommand) -> Result<(), CliError> {
     let client = context.client().await?;
     match command {
-        SessionCommand::List => {
-            let rows = client.list(Route::v1(["sessions"]), None).await?;
+        SessionCommand::List { all } => {
+            let route = Route::v1(["sessions"]).query_some("all", all.then_some("true"));
+            let rows = client.whole_list(route).await?;
             context.output.list::<Session>(rows, Context::view(&client))
         }
         SessionCommand::Revoke { ids } => {

@@ -9,7 +9,7 @@ use reqwest::Method;
 use crate::client::{Client, Route};
 use crate::context::{Context, confirm, read_password};
 use crate::error::CliError;
-use crate::output::{self, Cell, Column, Listed, Tone, text, typed};
+use crate::output::{self, Cell, Column, Listed, Tone, text};
 
 /// What can be done with users.
 #[derive(Debug, clap::Subcommand)]
@@ -127,18 +127,16 @@ pub(crate) async fn run(context: &Context, command: UserCommand) -> Result<(), C
         }
         UserCommand::Update(args) => update(&client, args).await,
         UserCommand::Delete { name, yes } => {
-            let id = id_of(&client, &name).await?;
             confirm(yes, &format!("user {name} will be deleted"))?;
-            client.delete(Route::v1(["users", &id])).await?;
+            client.delete(Route::v1(["users", &name])).await?;
             output::note(&format!("user {name} is deleted"));
             Ok(())
         }
         UserCommand::Password { name: Some(name), password_file, .. } => {
-            let id = id_of(&client, &name).await?;
             let prompt = format!("New password of {name} (12 to 72 bytes): ");
             let password = read_password(password_file.as_deref(), &prompt, true)?;
             let request = UpdateUserRequest { password: Some(password), ..UpdateUserRequest::default() };
-            client.change(Method::PATCH, Route::v1(["users", &id]), Some(&request)).await?;
+            client.change(Method::PATCH, Route::v1(["users", &name]), Some(&request)).await?;
             output::note(&format!("the password of {name} is set; all sessions of {name} have ended"));
             Ok(())
         }
@@ -164,20 +162,7 @@ async fn update(client: &Client, args: UpdateArgs) -> Result<(), CliError> {
     if request.roles.is_none() && request.groups.is_none() && request.enabled.is_none() {
         return Err(CliError::Usage("nothing to change was given; see aimctl user update --help".to_owned()));
     }
-    let id = id_of(client, &args.name).await?;
-    client.change(Method::PATCH, Route::v1(["users", &id]), Some(&request)).await?;
+    client.change(Method::PATCH, Route::v1(["users", &args.name]), Some(&request)).await?;
     output::note(&format!("user {} is changed", args.name));
     Ok(())
-}
-
-/// The id behind a user's name.
-async fn id_of(client: &Client, name: &str) -> Result<String, CliError> {
-    let wanted = name.to_lowercase();
-    for row in client.list(Route::v1(["users"]), None).await? {
-        let user: User = typed(row)?;
-        if user.username.to_lowercase() == wanted || user.id.to_string() == wanted {
-            return Ok(user.id.to_string());
-        }
-    }
-    Err(CliError::NotFound(format!("there is no user {name}; aimctl user list shows who there is")))
 }

@@ -163,7 +163,7 @@ impl Auth {
             self.conditions.leave(PASSWORD_UNCHANGED, "");
         } else {
             let detail = format!(
-                "{} still has the password that the coordinator made; change it: aimctl password",
+                "{} still has the password that the coordinator made; change it: aimctl user password",
                 names.join(", ")
             );
             self.conditions.enter(PASSWORD_UNCHANGED, "", self.clock.now(), &detail);
