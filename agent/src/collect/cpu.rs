@@ -358,16 +358,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn flt_37_a_field_that_steps_back_counts_as_no_time() {
+        let former = [1000; 8];
+        for (field, sevenths) in [(3, [6.0, 1.0, 1.0]), (4, [6.0, 0.0, 1.0]), (7, [5.0, 1.0, 0.0])] {
+            let mut now = former.map(|ticks| ticks + 10);
+            now[field] = 1;
+            let shares = ticks(now).since(ticks(former)).shares().unwrap();
+            for (share, sevenths) in shares.iter().zip(sevenths) {
+                assert!((share * 7.0 - sevenths).abs() < 1e-9, "field {field}: {shares:?}");
+            }
+        }
+    }
+
+    fn ticks(fields: [u64; 8]) -> Ticks {
+        let line = fields.iter().fold("cpu".to_owned(), |line, field| format!("{line} {field}"));
+        Ticks::parse(line.as_bytes()).unwrap()
+    }
+
     proptest! {
         #[test]
         fn flt_37_shares_stay_between_zero_and_one_whatever_the_ticks_do(
             former in proptest::array::uniform8(any::<u64>()), now in proptest::array::uniform8(any::<u64>())
         ) {
-            let line = |ticks: [u64; 8]| {
-                ticks.iter().fold("cpu".to_owned(), |line, ticks| format!("{line} {ticks}"))
-            };
-            let parse = |ticks| Ticks::parse(line(ticks).as_bytes()).unwrap();
-            if let Some(shares) = parse(now).since(parse(former)).shares() {
+            if let Some(shares) = ticks(now).since(ticks(former)).shares() {
                 prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)), "{:?}", shares);
             }
         }
