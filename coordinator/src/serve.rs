@@ -183,6 +183,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     match sockets.plain {
         Some(Plain::Tcp(socket)) => tasks.spawn("plain", server.serve_plain_tcp(listener(socket)?)),
         Some(Plain::Unix(socket)) => {
+            socket.set_nonblocking(true).map_err(anyhow::Error::from)?;
             let socket = UnixListener::from_std(socket).map_err(anyhow::Error::from)?;
             tasks.spawn("plain", server.serve_plain_unix(socket));
         }

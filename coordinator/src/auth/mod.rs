@@ -175,10 +175,11 @@ impl Auth {
         if let Some(session) = lock(&self.cache).checked(id, self.clock.monotonic(), self.clock.now()) {
             return Ok(session);
         }
+        let changes = lock(&self.cache).changes();
         match LiveSession::load(&self.store, id).await {
             Ok(Some(session)) if session.alive(self.clock.now()) => {
                 let session = Arc::new(session);
-                lock(&self.cache).remember(Arc::clone(&session), self.clock.monotonic());
+                lock(&self.cache).remember(Arc::clone(&session), self.clock.monotonic(), changes);
                 Ok(session)
             }
             Ok(_) => {

@@ -89,47 +89,61 @@ struct Remembered {
 
 /// What was read lately.
 #[derive(Debug, Default)]
-pub(super) struct SessionCache(HashMap<String, Remembered>);
+pub(super) struct SessionCache {
+    known: HashMap<String, Remembered>,
+    changes: u64,
+}
 
 impl SessionCache {
     /// The session, where it was read within the last second.
     pub(super) fn checked(&self, id: &str, now: Duration, wall: EpochMs) -> Option<Arc<LiveSession>> {
-        let known = self.0.get(id)?;
+        let known = self.known.get(id)?;
         let fresh = !known.recheck && now.saturating_sub(known.verified) < CHECKED_FOR;
         (fresh && known.session.alive(wall)).then(|| Arc::clone(&known.session))
     }
 
     /// The session, where it was read within the last ten minutes.
     pub(super) fn recent(&self, id: &str, now: Duration, wall: EpochMs) -> Option<Arc<LiveSession>> {
-        let known = self.0.get(id)?;
+        let known = self.known.get(id)?;
         let recent = now.saturating_sub(known.verified) < RECENT;
         (recent && known.session.alive(wall)).then(|| Arc::clone(&known.session))
     }
 
-    /// Keeps what was read now.
-    pub(super) fn remember(&mut self, session: Arc<LiveSession>, now: Duration) {
-        if self.0.len() >= REMEMBERED {
-            self.0.retain(|_, known| now.saturating_sub(known.verified) < CHECKED_FOR);
-            if self.0.len() >= REMEMBERED {
-                self.0.clear();
+    /// Counts the changes: what was read before one is not to be remembered after it.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Keeps what was read since `changes` were counted, unless there was another one meanwhile.
+    pub(super) fn remember(&mut self, session: Arc<LiveSession>, now: Duration, changes: u64) {
+        if changes != self.changes {
+            return;
+        }
+        if self.known.len() >= REMEMBERED {
+            self.known.retain(|_, known| now.saturating_sub(known.verified) < CHECKED_FOR);
+            if self.known.len() >= REMEMBERED {
+                self.known.clear();
             }
         }
-        self.0.insert(session.id.to_string(), Remembered { session, verified: now, recheck: false });
+        self.known.insert(session.id.to_string(), Remembered { session, verified: now, recheck: false });
     }
 
     /// The session has ended.
     pub(super) fn forget(&mut self, id: &str) {
-        self.0.remove(id);
+        self.changes += 1;
+        self.known.remove(id);
     }
 
     /// The user changed.
     pub(super) fn forget_user(&mut self, user: &UserId) {
-        self.0.retain(|_, known| known.session.user_id != *user);
+        self.changes += 1;
+        self.known.retain(|_, known| known.session.user_id != *user);
     }
 
     /// Rights changed, sessions did not end.
     pub(super) fn recheck_all(&mut self) {
-        for known in self.0.values_mut() {
+        self.changes += 1;
+        for known in self.known.values_mut() {
             known.recheck = true;
         }
     }

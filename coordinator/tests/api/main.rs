@@ -1,0 +1,10 @@
+//! The HTTP API on real sockets: one coordinator a test, on port 0 with a state of its own.
+
+mod access;
+mod audit_trail;
+mod login;
+mod slow_clients;
+mod start;
+mod support;
+mod surface;
+mod users_and_roles;

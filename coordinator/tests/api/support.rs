@@ -1,0 +1,122 @@
+//! A coordinator for one test, and a client that trusts its CA.
+
+use std::time::Duration;
+
+use aim_coordinator::config::Config;
+use aim_coordinator::serve::{self, Running};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A running coordinator with its client.
+pub(crate) struct Fixture {
+    pub(crate) running: Running,
+    pub(crate) client: Client,
+    pub(crate) base: String,
+    pub(crate) admin_password: String,
+    pub(crate) directory: TempDir,
+}
+
+/// Settings that bind nothing fixed and keep everything in `directory`.
+pub(crate) fn config(directory: &TempDir) -> Config {
+    let mut config = Config::default();
+    config.state_dir = directory.path().join("state");
+    config.https.listen = "127.0.0.1:0".parse().unwrap();
+    config.link.listen = "127.0.0.1:0".parse().unwrap();
+    config.https.rates.session_per_second = 10_000;
+    config.https.rates.address_per_second = 10_000;
+    config.https.rates.global_per_second = 10_000;
+    config.auth.initial_password_file = Some(directory.path().join("password"));
+    config
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(&directory);
+        change(&mut config);
+        let running = serve::start(config).await.unwrap();
+        let client = client(&running);
+        let base = format!("https://localhost:{}", running.https_addr.port());
+        let admin_password =
+            std::fs::read_to_string(directory.path().join("password")).unwrap().trim().to_owned();
+        Self { running, client, base, admin_password, directory }
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.client.request(method.parse::<Method>().unwrap(), format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn login_as(&self, username: &str, password: &str) -> (StatusCode, Value) {
+        let body = json!({"username": username, "password": password});
+        answer(self.request("POST", "/api/v1/auth/login").json(&body)).await
+    }
+
+    /// A bearer token of `admin`.
+    pub(crate) async fn admin(&self) -> String {
+        let (status, body) = self.login_as("admin", &self.admin_password).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends a request with a bearer token and, where given, a JSON body.
+    pub(crate) async fn call(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
+        let request = self.request(method, path).bearer_auth(token);
+        answer(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    /// Creates a user and logs it in.
+    pub(crate) async fn user(&self, admin: &str, username: &str, roles: &[&str]) -> String {
+        let password = "a long enough password";
+        let body = json!({"username": username, "password": password, "roles": roles});
+        let (status, answer) = self.call(admin, "POST", "/api/v1/users", Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let (status, answer) = self.login_as(username, password).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// The records of the audit trail, oldest first.
+    pub(crate) async fn audit(&self) -> Vec<aim_coordinator::store::audit::AuditRow> {
+        self.running.app.store.audit_chain(0, 10_000).await.unwrap()
+    }
+
+    pub(crate) async fn stop(self) -> TempDir {
+        self.running.shutdown().await;
+        self.directory
+    }
+}
+
+/// A client that trusts this coordinator's CA and nothing else.
+pub(crate) fn client(running: &Running) -> Client {
+    let bundle = running.app.keyvault.ca().bundle_pem();
+    let roots = reqwest::Certificate::from_pem_bundle(bundle.as_bytes()).unwrap();
+    Client::builder()
+        .tls_certs_only(roots)
+        .resolve("localhost", running.https_addr)
+        .timeout(Duration::from_secs(60))
+        .build()
+        .unwrap()
+}
+
+/// Status, and the body as JSON or text.
+pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
