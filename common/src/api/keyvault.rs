@@ -58,6 +58,17 @@ pub struct GeneratedTokens {
     pub tokens: Vec<GeneratedToken>,
 }
 
+/// Answer to `generate-token`.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum GenerateTokenResponse {
+    /// Of a host list.
+    Many(GeneratedTokens),
+    /// Of one node, or of none.
+    One(Box<GeneratedToken>),
+}
+
 /// `GET /api/keyvault/salt/master-pub`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -6,17 +6,25 @@
 pub mod access;
 pub mod audit;
 pub mod auth;
+pub mod ca;
+pub mod certificates;
+pub mod enrolment_requests;
 pub mod extract;
+pub mod keyvault;
 pub mod layers;
 pub mod metrics;
 pub mod openapi;
+pub mod page;
 pub mod peer;
 pub mod problem;
+pub mod requester;
 pub mod roles;
 pub mod router;
+pub mod salt;
 pub mod server;
 pub mod sessions;
 pub mod system;
+pub mod tokens;
 pub mod users;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -44,5 +52,11 @@ pub fn resources() -> Vec<Resource> {
         users::resource(),
         roles::resource(),
         audit::resource(),
+        keyvault::resource(),
+        tokens::resource(),
+        enrolment_requests::resource(),
+        certificates::resource(),
+        ca::resource(),
+        salt::resource(),
     ]
 }

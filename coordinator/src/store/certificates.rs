@@ -1,5 +1,6 @@
 //! Certificates of nodes, and the nodes' standing as far as identity needs it.
 
+use aim_common::api::certificates::CertificateView;
 use aim_common::units::EpochMs;
 
 use super::nodes::parse;
@@ -11,7 +12,87 @@ type NodeRow = (String, String, Option<i64>, Option<i64>, Option<i64>, Option<i6
 /// An unexpired certificate of a living node.
 type CertificateRow = (String, String, i64, String, i64, i64, i64);
 
+/// Which certificates are listed.
+#[derive(Debug, Clone)]
+pub struct CertificateFilter {
+    /// Of this node: its id, or its name in lower case.
+    pub node: Option<String>,
+    /// Only this state; `expired` is what has ended otherwise unharmed.
+    pub state: Option<String>,
+    /// What counts as expired.
+    pub now: EpochMs,
+}
+
+#[derive(sqlx::FromRow)]
+struct RawView {
+    serial: String,
+    node_id: String,
+    name: String,
+    public_key_sha256: String,
+    generation: i64,
+    not_before: i64,
+    not_after: i64,
+    state: String,
+}
+
+impl RawView {
+    fn into_view(self) -> Result<CertificateView, StoreError> {
+        Ok(CertificateView {
+            serial: parse("certificates", "serial", &self.serial, &self.serial)?,
+            node_id: parse("certificates", "node_id", &self.serial, &self.node_id)?,
+            node_name: parse("nodes", "name", &self.node_id, &self.name)?,
+            public_key_sha256: self.public_key_sha256,
+            generation: self.generation,
+            not_before: EpochMs(self.not_before),
+            not_after: EpochMs(self.not_after),
+            state: self.state,
+        })
+    }
+}
+
 impl Store {
+    /// Certificates, newest first, and how many there are in all.
+    pub async fn certificates_page(
+        &self,
+        filter: &CertificateFilter,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<CertificateView>, i64), StoreError> {
+        let rows: Vec<RawView> = read!(self, pool => {
+            sqlx::query_as(
+                "SELECT serial, node_id, name, public_key_sha256, generation, not_before, not_after, state FROM \
+                 (SELECT c.serial, c.node_id, n.name, n.name_canonical, c.public_key_sha256, c.generation, \
+                 c.not_before, c.not_after, c.issued_at, \
+                 CASE WHEN c.state IN ('issued', 'active') AND c.not_after <= $1 THEN 'expired' ELSE c.state END \
+                 AS state FROM certificates c JOIN nodes n ON n.id = c.node_id) listed \
+                 WHERE ($2 IS NULL OR node_id = $2 OR name_canonical = $2) AND ($3 IS NULL OR state = $3) \
+                 ORDER BY issued_at DESC, serial LIMIT $4 OFFSET $5",
+            )
+            .bind(filter.now.0)
+            .bind(filter.node.as_deref())
+            .bind(filter.state.as_deref())
+            .bind(limit)
+            .bind(offset)
+            .fetch_all(pool)
+            .await?
+        });
+        let (total,): (i64,) = read!(self, pool => {
+            sqlx::query_as(
+                "SELECT COUNT(*) FROM \
+                 (SELECT c.node_id, n.name_canonical, \
+                 CASE WHEN c.state IN ('issued', 'active') AND c.not_after <= $1 THEN 'expired' ELSE c.state END \
+                 AS state FROM certificates c JOIN nodes n ON n.id = c.node_id) listed \
+                 WHERE ($2 IS NULL OR node_id = $2 OR name_canonical = $2) AND ($3 IS NULL OR state = $3)",
+            )
+            .bind(filter.now.0)
+            .bind(filter.node.as_deref())
+            .bind(filter.state.as_deref())
+            .fetch_one(pool)
+            .await?
+        });
+        Ok((rows.into_iter().map(RawView::into_view).collect::<Result<_, _>>()?, total))
+    }
+
     /// Some certificate was ever issued.
     pub async fn has_certificates(&self) -> Result<bool, StoreError> {
         let found: Option<(i64,)> = read!(self, pool => {

@@ -6,7 +6,7 @@
 //! SQLite has one writing connection (`writer`) and several reading ones; PostgreSQL has one pool for both.
 
 pub mod audit;
-mod certificates;
+pub mod certificates;
 pub mod enrolment;
 pub mod enrolment_requests;
 mod error;

@@ -1,0 +1,99 @@
+//! Nodes' certificates and their revocation.
+
+use aim_common::api::Page;
+use aim_common::api::certificates::{CertificateView, RevokeRequest, RevokeResponse};
+use aim_common::api::problem::Problem;
+use aim_common::identity::NodeId;
+use axum::extract::{Extension, State};
+use http::Method;
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Resource;
+use super::access::permission;
+use super::extract::{Json, Path, Query};
+use super::page::PageRequest;
+use super::problem::ApiError;
+use super::requester::everywhere;
+use crate::app::{App, SharedApp};
+use crate::auth::Caller;
+use crate::keyvault::Requester;
+use crate::store::certificates::CertificateFilter;
+
+/// The resource.
+pub fn resource() -> Resource {
+    Resource {
+        name: "certificates",
+        router: || OpenApiRouter::new().routes(routes!(list)).routes(routes!(revoke)),
+        access: || {
+            vec![
+                permission(Method::GET, "/api/v1/certificates", "certificates", "read"),
+                permission(Method::POST, "/api/v1/nodes/{node}/revoke", "certificates", "revoke"),
+            ]
+        },
+    }
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// At most so many, 1,000 at most.
+    limit: Option<u32>,
+    /// From the former page.
+    cursor: Option<String>,
+    /// Of this node: its id, or its name.
+    node: Option<String>,
+    /// `issued`, `active`, `superseded`, `revoked` or `expired`.
+    state: Option<String>,
+}
+
+/// Certificates, newest first.
+#[utoipa::path(get, path = "/api/v1/certificates", tag = "certificates", params(Wanted),
+    responses((status = 200, body = Page<CertificateView>), (status = 403, body = Problem)))]
+async fn list(
+    State(app): State<SharedApp>,
+    Extension(caller): Extension<Caller>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<CertificateView>>, ApiError> {
+    everywhere(&caller, "certificates", "read")?;
+    let page = PageRequest::new(wanted.limit, wanted.cursor.as_deref())?;
+    let filter = CertificateFilter {
+        node: wanted.node.map(|node| node.to_ascii_lowercase()),
+        state: wanted.state,
+        now: app.clock.now(),
+    };
+    // The cursor counts rows from the newest one on: serials have no order.
+    let offset = page.before.unwrap_or(0);
+    let (certificates, total) = app.store.certificates_page(&filter, offset, page.limit.into()).await?;
+    let next = offset.saturating_add(i64::try_from(certificates.len()).unwrap_or(i64::MAX));
+    Ok(Json(page.page(certificates, total, |_| next)))
+}
+
+/// Revokes a node's identity: answered when its sessions are cut and no other will be let in.
+#[utoipa::path(post, path = "/api/v1/nodes/{node}/revoke", tag = "certificates", params(("node" = String, Path)),
+    request_body = RevokeRequest,
+    responses((status = 200, body = RevokeResponse), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+async fn revoke(
+    State(app): State<SharedApp>,
+    Extension(caller): Extension<Caller>,
+    Path(node): Path<String>,
+    Json(request): Json<RevokeRequest>,
+) -> Result<Json<RevokeResponse>, ApiError> {
+    let not_found = ApiError::NotFound("the node");
+    let Some((node, _)) = app.keyvault.identities().resolve(&node) else { return Err(not_found) };
+    if !may_revoke(&app, &caller, node).await? {
+        return Err(not_found);
+    }
+    Ok(Json(app.keyvault.revoke(node, &request.reason, &Requester::from(&caller)).await?))
+}
+
+/// A grant for all nodes needs no look at the node, so that it works while the database is away (PKI-12).
+async fn may_revoke(app: &App, caller: &Caller, node: NodeId) -> Result<bool, ApiError> {
+    if caller.may_everywhere("certificates", "revoke") {
+        return Ok(true);
+    }
+    let row = app.store.node_load(node).await?;
+    Ok(row.is_some_and(|row| caller.may("certificates", "revoke", row.owner.as_ref(), &row.groups)))
+}
