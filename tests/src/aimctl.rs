@@ -21,12 +21,22 @@ impl Aimctl {
     /// Logs in as admin with the password in the file.
     #[track_caller]
     pub fn login(config: &Path, port: u16, pin: &Sha256Digest, password_file: &Path) -> Self {
-        let aimctl = Self { config: config.to_owned() };
+        let aimctl = Self::new(config);
         let server = format!("https://127.0.0.1:{port}");
         let file = password_file.display().to_string();
         let pin = pin.to_string();
         aimctl.run(&["login", &server, "--root-sha256", &pin, "--password-file", &file]).success();
         aimctl
+    }
+
+    /// aimctl with this configuration folder; not logged in.
+    pub fn new(config: &Path) -> Self {
+        Self { config: config.to_owned() }
+    }
+
+    /// Its configuration folder.
+    pub fn config_dir(&self) -> &Path {
+        &self.config
     }
 
     /// Runs a command to its end.

@@ -2,6 +2,7 @@
 
 use aim_common::api::certificates::{CaCertificateView, CaView, CertificateView};
 
+use super::node::{RevokeArgs, revoke};
 use crate::client::Route;
 use crate::context::Context;
 use crate::error::CliError;
@@ -16,6 +17,8 @@ pub(crate) enum CertCommand {
         #[arg(long, value_name = "NODE")]
         node: Option<String>,
     },
+    /// Revoke the identity of nodes, as `node revoke` does
+    Revoke(RevokeArgs),
     /// Show the CA; its root's SHA-256 is the pin of `aimctl login`
     Ca {
         /// Write the roots as PEM instead
@@ -57,6 +60,7 @@ pub(crate) async fn run(context: &Context, command: CertCommand) -> Result<(), C
             let rows = client.list(Route::v1(["certificates"]).query_some("node", node), None).await?;
             context.output.list::<CertificateView>(rows, Context::view(&client))
         }
+        CertCommand::Revoke(args) => revoke(context, args).await,
         CertCommand::Ca { pem } => {
             let ca = client.get(Route::v1(["ca"])).await?;
             if pem {

@@ -81,14 +81,24 @@ pub(super) async fn delete(context: &Context, hosts: HostList, yes: bool) -> Res
     .await
 }
 
-/// Revokes nodes' identities.
-pub(super) async fn revoke(
-    context: &Context,
+/// Arguments of `node revoke` and `cert revoke`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: aimctl node revoke gpu001 --reason 'disk sent to the vendor'")]
+pub(crate) struct RevokeArgs {
+    /// Host list, or an id
     hosts: HostList,
+    /// Why; kept in the audit trail
+    #[arg(long)]
     reason: String,
+    /// Do not ask
+    #[arg(short, long)]
     yes: bool,
-) -> Result<(), CliError> {
-    confirm(yes, &format!("the identity of {} will be revoked ({} in all)", hosts, hosts.len()))?;
+}
+
+/// Revokes nodes' identities.
+pub(crate) async fn revoke(context: &Context, args: RevokeArgs) -> Result<(), CliError> {
+    let RevokeArgs { hosts, reason, yes } = args;
+    confirm(yes, &format!("the identity of {hosts} will be revoked ({} in all)", hosts.len()))?;
     let client = context.client().await?;
     let (client, request) = (&client, &RevokeRequest { reason });
     each(hosts, |node| async move { revoke_one(client, &node, request).await }).await

@@ -11,6 +11,8 @@ mod watch;
 
 use aim_common::hostlist::HostList;
 
+pub(crate) use self::change::{RevokeArgs, revoke};
+
 use crate::context::Context;
 use crate::error::CliError;
 
@@ -94,17 +96,7 @@ Examples:
         yes: bool,
     },
     /// Revoke nodes' identities: sessions are cut at once, reconnects refused
-    #[command(after_help = "Example: aimctl node revoke gpu001 --reason 'disk sent to the vendor'")]
-    Revoke {
-        /// Host list, or an id
-        hosts: HostList,
-        /// Why; kept in the audit trail
-        #[arg(long)]
-        reason: String,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
-    },
+    Revoke(RevokeArgs),
 }
 
 /// Runs it.
@@ -124,7 +116,7 @@ pub(crate) async fn run(context: &Context, command: NodeCommand) -> Result<(), C
         NodeCommand::Label { hosts, labels } => change::label(context, hosts, labels).await,
         NodeCommand::Group { hosts, groups } => change::group(context, hosts, groups).await,
         NodeCommand::Delete { hosts, yes } => change::delete(context, hosts, yes).await,
-        NodeCommand::Revoke { hosts, reason, yes } => change::revoke(context, hosts, reason, yes).await,
+        NodeCommand::Revoke(args) => revoke(context, args).await,
     }
 }
 
