@@ -107,6 +107,12 @@ impl Coordinator {
     #[track_caller]
     pub fn serve(&mut self) {
         self.serve_without_waiting();
+        self.await_ready();
+    }
+
+    /// Waits until it is ready.
+    #[track_caller]
+    pub fn await_ready(&mut self) {
         until("the coordinator is ready", READY, || {
             let running = self.program.as_mut().is_some_and(Program::is_running);
             assert!(running, "the coordinator ended at its start");

@@ -15,6 +15,8 @@ pub mod agent;
 pub mod aimctl;
 pub mod api;
 pub mod coordinator;
+pub mod database;
+pub mod link;
 pub mod ports;
 pub mod process;
 pub mod statements;

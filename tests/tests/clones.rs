@@ -1,0 +1,64 @@
+//! Machines that look alike, and identities that were copied.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use aim_common::identity::BootId;
+use aim_tests::link::{BareLink, NodeIdentity};
+use aim_tests::{Agent, Coordinator, run, until};
+use tempfile::TempDir;
+
+/// Threat model's bound for what is found while both are online.
+const FOUND: Duration = Duration::from_secs(30);
+
+fn copy(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to), Duration::from_secs(20)).success();
+}
+
+/// Two agents of this machine have its one machine-id.
+#[test]
+fn idn_07_two_nodes_with_one_machine_id_stay_two_and_are_reported() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let admin = coordinator.admin();
+    let first = Agent::start(dir.path(), "node1", &coordinator);
+    let second = Agent::start(dir.path(), "node2", &coordinator);
+    assert_ne!(first.node_id(&admin), second.node_id(&admin));
+    until("one of them has the event", FOUND, || {
+        let events = [&first, &second].map(|agent| agent.events(&admin, "node.duplicate_machine_id").len());
+        (events[0] + events[1] > 0).then_some(())
+    });
+    for agent in [&first, &second] {
+        assert_eq!(agent.presence(&admin)["state"], "present", "{}", agent.name);
+    }
+}
+
+#[test]
+fn pki_09_a_copied_state_directory_is_found_while_both_run() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let admin = coordinator.admin();
+    let original = Agent::start(dir.path(), "node1", &coordinator);
+    let mut clone = Agent::prepare(&dir.path().join("clone"), "node1", |_| ());
+    copy(&original.state_dir(), &clone.state_dir());
+    clone.serve();
+    let event = original.await_event(&admin, "node.clone_suspected", FOUND);
+    assert_eq!(event["severity"], "critical", "{event}");
+}
+
+#[test]
+fn idn_08_a_second_session_of_another_boot_is_an_alarm_and_not_a_takeover() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let admin = coordinator.admin();
+    let agent = Agent::start(dir.path(), "node1", &coordinator);
+    let other_boot = BootId::from_uuid(uuid::Uuid::from_u128(0xdead));
+    let opened = BareLink::open(&NodeIdentity::of(&agent), coordinator.link_port, other_boot);
+    let refused = match opened {
+        Err(_) => true,
+        Ok(link) => link.closed(Duration::from_secs(10)).is_some(),
+    };
+    assert!(refused, "two boots of one identity were both let in");
+    agent.await_event(&admin, "node.clone_suspected", FOUND);
+}

@@ -1,0 +1,181 @@
+//! Enrolment through the real path, and what stops it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use aim_common::enrolment::JoinString;
+use aim_common::identity::Sha256Digest;
+use aim_tests::agent::{SEEN, join_string};
+use aim_tests::{Agent, Coordinator, until};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Exit codes of `aim-agent` as its help lists them.
+const PIN_MISMATCH: i32 = 10;
+const REFUSED: i32 = 11;
+const UNREACHABLE: i32 = 12;
+const ALREADY_ENROLLED: i32 = 15;
+
+#[test]
+fn a_token_by_aimctl_makes_a_node_that_is_seen_with_values() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let aimctl = coordinator.aimctl();
+    let mut agent = Agent::prepare(dir.path(), "gpu001", |_| ());
+    let join = agent.join_file().display().to_string();
+    aimctl.run(&["token", "create", "--node", "gpu001", "--join-file", &join]).success();
+    assert_eq!(fs::metadata(&join).unwrap().permissions().mode() & 0o777, 0o600);
+    agent.run(&["enroll", "--join-file", &join]).success();
+    assert!(!agent.join_file().exists(), "the used join string is still there");
+
+    agent.serve();
+    until("aimctl node list shows the node with values", SEEN, || {
+        let nodes = aimctl.json(&["node", "list"]);
+        let node = nodes.as_array()?.iter().find(|node| node["name"] == "gpu001")?.clone();
+        (node["presence"]["state"] == "present"
+            && node["cpu_utilization"].is_f64()
+            && node["memory_bytes"].is_u64())
+        .then_some(())
+    });
+    let node = aimctl.json(&["node", "show", "gpu001"]);
+    for value in node["values"].as_array().unwrap() {
+        assert!(
+            value["age_ms"].as_u64().is_some_and(|age| age < 60_000),
+            "a value without a plausible age: {value}"
+        );
+    }
+}
+
+#[test]
+fn a_join_string_for_each_name_of_a_host_list_comes_in_one_call() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let joins = dir.path().join("joins");
+    fs::create_dir(&joins).unwrap();
+    let folder = joins.display().to_string();
+    coordinator
+        .aimctl()
+        .run(&["token", "create", "--on", "gpu[001-003],login1", "--join-file", &folder])
+        .success();
+    for name in ["gpu001", "gpu002", "gpu003", "login1"] {
+        let join: JoinString =
+            fs::read_to_string(joins.join(format!("{name}.join"))).unwrap().parse().unwrap();
+        assert_eq!(join.node.as_str(), name);
+    }
+}
+
+#[test]
+fn enr_17_under_another_pin_no_token_is_sent() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let admin = coordinator.admin();
+    let good = join_string(&admin, "node1");
+    let mut wrong: JoinString = good.parse().unwrap();
+    wrong.root_sha256 = Sha256Digest::of(b"another root");
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+
+    let ended = agent.enrol(wrong.to_secret().expose());
+    assert_eq!(ended.code, PIN_MISMATCH, "{ended:?}");
+    let audit = admin.get("/api/v1/audit?limit=1000").success().to_string();
+    assert!(!audit.contains("refused"), "the coordinator saw a redemption: {audit}");
+    // Nothing was used up: the same token is still good.
+    agent.enrol(&good).success();
+}
+
+#[test]
+fn enr_03_a_token_enrols_one_node_and_the_second_use_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let admin = coordinator.admin();
+    let join = join_string(&admin, "node1");
+    let first = Agent::prepare(dir.path(), "node1", |_| ());
+    let second = Agent::prepare(&dir.path().join("copy"), "node1", |_| ());
+    first.enrol(&join).success();
+    let ended = second.enrol(&join);
+    assert_eq!(ended.code, REFUSED, "{ended:?}");
+    assert_eq!(first.enrol(&join_string(&admin, "other")).code, ALREADY_ENROLLED);
+    // A refused join string stays where it is, for a person to look at.
+    assert!(second.join_file().exists());
+}
+
+#[test]
+fn enr_06_an_expired_token_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let admin = coordinator.admin();
+    let request = json!({ "node": "node1", "ttl_seconds": 1 });
+    let token = admin.post("/api/keyvault/agent/generate-token", &request).success();
+    until("the token is expired", Duration::from_secs(20), || {
+        let tokens = admin.get("/api/v1/tokens").success();
+        (tokens["items"][0]["state"] == "expired").then_some(())
+    });
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    let ended = agent.enrol(token["join"].as_str().unwrap());
+    assert_eq!(ended.code, REFUSED, "{ended:?}");
+}
+
+#[test]
+fn enrolment_without_a_coordinator_says_so_and_can_be_tried_again() {
+    let dir = TempDir::new().unwrap();
+    let mut coordinator = Coordinator::start(dir.path());
+    let join = join_string(&coordinator.admin(), "node1");
+    coordinator.stop();
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    let ended = agent.enrol(&join);
+    assert_eq!(ended.code, UNREACHABLE, "{ended:?}");
+    coordinator.serve();
+    agent.enrol(&join).success();
+}
+
+#[test]
+fn enr_19_a_join_string_is_no_argument_and_its_file_is_private() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let join = join_string(&coordinator.admin(), "node1");
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    assert_eq!(agent.run(&["enroll", &join]).code, 2, "a join string was taken from the command line");
+    fs::write(agent.join_file(), &join).unwrap();
+    fs::set_permissions(agent.join_file(), fs::Permissions::from_mode(0o644)).unwrap();
+    let ended = agent.run(&["enroll", "--join-file", &agent.join_file().display().to_string()]);
+    assert!(ended.code != 0 && ended.stderr.contains("600"), "{ended:?}");
+}
+
+#[test]
+fn pki_20_the_nodes_key_is_a_private_file() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    agent.enrol(&join_string(&coordinator.admin(), "node1")).success();
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(agent.state_dir()), 0o700);
+    for entry in fs::read_dir(agent.state_dir()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(path.clone()) & 0o077, 0, "{} is open to others", path.display());
+    }
+}
+
+#[test]
+fn check_says_what_is_wrong_before_and_nothing_after() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    let before = agent.run(&["check"]);
+    assert!(before.code != 0, "{before:?}");
+    agent.enrol(&join_string(&coordinator.admin(), "node1")).success();
+    agent.run(&["check"]).success();
+}
+
+#[test]
+fn report_once_shows_what_would_be_sent() {
+    let dir = TempDir::new().unwrap();
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    let json: serde_json::Value =
+        serde_json::from_str(&agent.run(&["report", "--once", "-o", "json"]).success()).unwrap();
+    let text = json.to_string();
+    assert!(text.contains("cpu_utilization_ratio") && text.contains("hostname"), "{text}");
+    let table = agent.run(&["report", "--once"]).success();
+    let hostname = aim_tests::run(&mut Command::new("hostname"), SEEN).success();
+    assert!(table.contains(hostname.trim()), "{table}");
+}
