@@ -100,15 +100,20 @@ impl Agent {
         self.dir.join("join")
     }
 
-    /// Enrols with the join string in a file of mode 0600.
+    /// Puts the join string into a file of mode 0600.
+    pub fn put_join(&self, join: &str) {
+        use std::io::Write;
+        let mut options = fs::OpenOptions::new();
+        let mut file =
+            options.create(true).truncate(true).write(true).mode(0o600).open(self.join_file()).unwrap();
+        writeln!(file, "{join}").unwrap();
+    }
+
+    /// Enrols with this join string.
     #[track_caller]
     pub fn enrol(&self, join: &str) -> Finished {
-        use std::io::Write;
-        let file = self.join_file();
-        let mut opened =
-            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&file).unwrap();
-        writeln!(opened, "{join}").unwrap();
-        self.run(&["enroll", "--join-file", &file.display().to_string()])
+        self.put_join(join);
+        self.run(&["enroll", "--join-file", &self.join_file().display().to_string()])
     }
 
     /// Starts it.
@@ -138,8 +143,8 @@ impl Agent {
 
     /// The node as the API shows it; `null` while there is none.
     pub fn node(&self, api: &Api) -> Value {
-        let page = api.get(&format!("/api/v1/nodes?name={}", self.name)).json();
-        page["items"].as_array().and_then(|items| items.first()).cloned().unwrap_or_default()
+        let answer = api.get(&format!("/api/v1/nodes/{}", self.name));
+        if answer.status == 200 { answer.json() } else { Value::Null }
     }
 
     /// The node's id.

@@ -17,6 +17,7 @@ pub mod api;
 pub mod coordinator;
 pub mod database;
 pub mod link;
+pub mod lossy;
 pub mod ports;
 pub mod process;
 pub mod statements;
