@@ -118,13 +118,11 @@ async fn open(config: quinn::ClientConfig, port: u16, boot: BootId) -> Result<Op
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
     let hello = encode(PROTOCOL, &hello(boot)).unwrap();
     send.write_all(&hello).await.map_err(|error| error.to_string())?;
-    match read::<Welcome>(&mut receive).await {
-        Some(_) => Ok((endpoint, connection, (send, receive))),
-        None => {
-            let reason = connection.closed().await;
-            Err(close_code(&reason).map_or_else(|| reason.to_string(), |code| format!("{code:?}")))
-        }
+    if read::<Welcome>(&mut receive).await.is_some() {
+        return Ok((endpoint, connection, (send, receive)));
     }
+    let reason = connection.closed().await;
+    Err(close_code(&reason).map_or_else(|| reason.to_string(), |code| format!("{code:?}")))
 }
 
 fn hello(boot: BootId) -> Hello {

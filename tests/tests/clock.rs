@@ -1,4 +1,5 @@
 //! A node whose clock is off by an hour (libfaketime moves the wall clock of the agent alone).
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 use std::time::Duration;

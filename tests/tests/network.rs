@@ -1,4 +1,9 @@
 //! A network that loses datagrams, stops for a while, and changes the node's address.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and waits with real deadlines"
+)]
 
 use std::time::{Duration, Instant};
 

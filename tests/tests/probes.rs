@@ -1,4 +1,5 @@
 //! A driver that hangs and a card that is gone: reported as such, while everything else goes on.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ fn flt_32_a_call_that_never_returns_is_an_event_and_everything_else_goes_on() {
     assert_eq!(node.agent.presence(&node.admin)["state"], "present");
 
     node.nvml.scenario(HEALTHY).unwrap();
-    node.agent.await_event(&node.admin, "gpu.probe_recovered", Duration::from_secs(60));
+    node.agent.await_event(&node.admin, "gpu.probe_recovered", Duration::from_mins(1));
     node.await_gpus("the cards are back", |gpus| working(gpus) == 8);
 
     // A hang does not hold up the end of the agent either.
@@ -109,7 +110,7 @@ fn flt_33_a_lost_card_is_an_event_and_the_others_go_on() {
     });
     node.assert_fresh("gpu_temperature_celsius");
     node.nvml.scenario(HEALTHY).unwrap();
-    node.agent.await_event(&node.admin, "gpu.recovered", Duration::from_secs(60));
+    node.agent.await_event(&node.admin, "gpu.recovered", Duration::from_mins(1));
     node.await_gpus("all cards work", |gpus| working(gpus) == 8);
 }
 

@@ -1,4 +1,9 @@
 //! Revocation: the session is cut, the reconnect refused, also when the database cannot be used.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "a test fails by panicking, and waits with real deadlines"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! Known secrets are planted, everything runs at the most verbose level, and then they are looked for everywhere.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,8 +39,7 @@ impl Secret {
             forms.push(uuid.as_bytes().to_vec());
             forms.push(uuid.simple().to_string().into_bytes());
         }
-        let encoded: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
-        forms.push(encoded.into_bytes());
+        forms.push(hex(bytes).as_bytes().chunks(2).flat_map(|pair| [b"%", pair].concat()).collect());
         Self { name, forms }
     }
 
@@ -55,7 +55,8 @@ fn latin(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The parts of PEM that identify a private key: its middle lines.
@@ -104,7 +105,7 @@ impl ProcessWatch {
 fn is_its_place(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
-    name.ends_with(".key")
+    path.extension().is_some_and(|ending| ending == "key")
         || matches!(name, "admin.password" | "identity.json" | "identity.next.json" | "pending.json" | "join")
         || folder == "credentials"
 }
@@ -114,11 +115,8 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().flatten() {
-            if entry.file_type().unwrap().is_dir() {
-                folders.push(entry.path())
-            } else {
-                files.push(entry.path())
-            }
+            let found = if entry.file_type().unwrap().is_dir() { &mut folders } else { &mut files };
+            found.push(entry.path());
         }
     }
     files
