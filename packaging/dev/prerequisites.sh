@@ -40,6 +40,7 @@ missing_packages() {
     command -v ip >/dev/null || echo iproute2              # oracle for network interfaces
     command -v free >/dev/null || echo procps              # oracle for memory
     command -v lsblk >/dev/null || echo util-linux         # oracle for disks
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo faketime   # a node whose clock is wrong
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }
 
