@@ -254,6 +254,20 @@ pub struct InventoryChange {
     pub to: serde_json::Value,
 }
 
+/// `GET /api/v1/nodes/{node}/gpu-processes`: the processes as of the last report of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GpuProcessList {
+    /// The processes, ordered by GPU and process id.
+    pub items: Vec<GpuProcessView>,
+    /// Processes that the node left out for want of room.
+    pub left_out: u32,
+    /// When the list was received; absent where the node never sent one.
+    pub received_at: Option<EpochMs>,
+    /// Milliseconds since the node last confirmed it: it sends the list again when it changes.
+    pub age_ms: Option<u64>,
+}
+
 /// One process of `GET /api/v1/nodes/{node}/gpu-processes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -8,11 +8,16 @@ pub mod audit;
 pub mod auth;
 pub mod ca;
 pub mod certificates;
+pub mod changes;
+pub mod cursor;
 pub mod enrolment_requests;
+pub mod etag;
+pub mod events;
 pub mod extract;
 pub mod keyvault;
 pub mod layers;
 pub mod metrics;
+pub mod nodes;
 pub mod openapi;
 pub mod page;
 pub mod peer;
@@ -23,6 +28,7 @@ pub mod router;
 pub mod salt;
 pub mod server;
 pub mod sessions;
+pub mod sse;
 pub mod system;
 pub mod tokens;
 pub mod users;
@@ -52,11 +58,14 @@ pub fn resources() -> Vec<Resource> {
         users::resource(),
         roles::resource(),
         audit::resource(),
-        keyvault::resource(),
-        tokens::resource(),
-        enrolment_requests::resource(),
-        certificates::resource(),
         ca::resource(),
+        certificates::resource(),
+        changes::resource(),
+        enrolment_requests::resource(),
+        events::resource(),
+        keyvault::resource(),
+        nodes::resource(),
         salt::resource(),
+        tokens::resource(),
     ]
 }

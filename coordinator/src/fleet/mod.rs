@@ -21,7 +21,7 @@ mod watch;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aim_common::identity::NodeId;
@@ -76,6 +76,11 @@ impl Fleet {
     /// How many sessions are open.
     pub fn sessions(&self) -> usize {
         self.registry.all().len()
+    }
+
+    /// The coordinator is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Puts a node into live mode for as long as the guard lives, and a little longer.

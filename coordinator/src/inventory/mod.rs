@@ -30,7 +30,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 pub use self::feed::FeedItem;
 pub use self::moment::Moment;
 pub use self::node::{Node, NodeState};
-pub use self::series::ReportError;
+pub use self::series::{ReportError, Utilization};
 pub use self::writer::{DATABASE_UNAVAILABLE, SubmitError};
 
 use self::live::Live;
@@ -226,6 +226,9 @@ impl Inventory {
             state.agent_version = Some(opening.agent_version.clone());
             state.boot_id = Some(opening.boot_id);
             state.conditions.clear();
+            if let Some(held) = &mut state.gpu_processes {
+                held.this_session = false;
+            }
             state.session = Some(SessionFacts {
                 address: opening.address,
                 certificate_serial: opening.certificate_serial,
@@ -366,7 +369,8 @@ impl Inventory {
         let received = self.now();
         let left_out = processes.left_out;
         let processes = processes.processes.into_vec();
-        node.state().gpu_processes = Some(HeldProcesses { processes, left_out, received });
+        node.state().gpu_processes =
+            Some(HeldProcesses { processes, left_out, received, this_session: true });
     }
 
     /// Stores a batch; returns the highest durable sequence once the commit is done, however long that takes.

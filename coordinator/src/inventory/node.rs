@@ -53,6 +53,8 @@ pub struct HeldProcesses {
     pub left_out: u32,
     /// When the list was received.
     pub received: Moment,
+    /// It is of the session that is open now, or was open last.
+    pub this_session: bool,
 }
 
 /// Everything about one node.

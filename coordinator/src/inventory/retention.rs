@@ -24,7 +24,7 @@ pub(super) async fn run(store: Store, clock: SharedClock, days: u32, stop: Cance
             Ok(0) => {}
             Ok(events) => tracing::info!(events, days, "events past their time were deleted"),
             Err(error) => {
-                tracing::warn!(%error, "events past their time could not be deleted; trying again in an hour")
+                tracing::warn!(%error, "events past their time could not be deleted; trying again in an hour");
             }
         }
     }

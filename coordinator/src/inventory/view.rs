@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use aim_common::api::nodes::{
-    GpuProcessView, InventorySectionView, LiveValues, Node as NodeView, NodeSummary, ValueView,
+    GpuProcessList, GpuProcessView, InventorySectionView, LiveValues, Node as NodeView, NodeSummary,
+    ValueView,
 };
 use aim_common::identity::NodeId;
 
@@ -100,18 +101,25 @@ impl Node {
         }
     }
 
-    /// The processes on the GPUs.
-    pub fn gpu_processes(&self) -> Vec<GpuProcessView> {
+    /// The processes on the GPUs. A list is sent when it changes: while the session lives the last one holds.
+    pub fn gpu_processes(&self, now: Moment) -> GpuProcessList {
         let state = self.state();
-        let held = state.gpu_processes.iter().flat_map(|held| &held.processes);
-        held.map(|process| GpuProcessView {
+        let held = state.gpu_processes.as_ref();
+        let confirmed = held.filter(|held| held.this_session && state.session.is_some()).and(state.last_seen);
+        let items = held.iter().flat_map(|held| &held.processes).map(|process| GpuProcessView {
             gpu_uuid: process.gpu_uuid.to_string(),
             pid: process.pid,
             uid: process.uid,
             name: process.name.to_string(),
             memory_bytes: process.memory_bytes,
             compute: process.compute,
-        })
-        .collect()
+        });
+        GpuProcessList {
+            items: items.collect(),
+            left_out: held.map_or(0, |held| held.left_out),
+            received_at: held.map(|held| held.received.wall),
+            age_ms: held
+                .map(|held| confirmed.unwrap_or(held.received).age_ms(now).min(held.received.age_ms(now))),
+        }
     }
 }

@@ -143,7 +143,7 @@ impl Store {
         filter: &EventFilter,
         before: Option<i64>,
         limit: u32,
-    ) -> Result<(Vec<EventView>, u64), StoreError> {
+    ) -> Result<(Vec<EventView>, i64), StoreError> {
         let rows: Vec<RawEvent> = read!(self, pool => {
             let mut query = QueryBuilder::new(
                 "SELECT e.id, e.node_id, n.name, e.kind_name, e.severity, e.occurred_at, e.stored_at, e.boot_id, \
@@ -162,7 +162,7 @@ impl Store {
             query.build_query_as().fetch_one(pool).await?
         });
         let events = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        Ok((events, u64::try_from(total).unwrap_or_default()))
+        Ok((events, total))
     }
 
     /// Deletes events, spool records and inventory changes stored before this time; gives the number of events.

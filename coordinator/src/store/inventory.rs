@@ -72,7 +72,7 @@ impl Store {
         section: Option<&str>,
         before: Option<i64>,
         limit: u32,
-    ) -> Result<(Vec<InventoryChange>, u64), StoreError> {
+    ) -> Result<(Vec<InventoryChange>, i64), StoreError> {
         type Raw = (i64, i64, String, String, String, String);
         let id = node.to_string();
         let rows: Vec<Raw> = read!(self, pool => {
@@ -118,6 +118,6 @@ impl Store {
                 })
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok((changes, u64::try_from(total).unwrap_or_default()))
+        Ok((changes, total))
     }
 }

@@ -284,6 +284,24 @@ impl Store {
         })
     }
 
+    /// Deletes a node together with the audit record. Its row stays, for its history; its labels and groups go.
+    pub async fn node_delete(&self, id: NodeId, audit: &NewAuditRecord) -> Result<(), StoreError> {
+        let id = id.to_string();
+        write!(self, pool => {
+            let mut tx = pool.begin_with(self.begin()).await?;
+            sqlx::query("UPDATE nodes SET state = 'deleted', ended_at = COALESCE(ended_at, $2) WHERE id = $1")
+                .bind(&id)
+                .bind(audit.at.0)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("DELETE FROM node_labels WHERE node_id = $1").bind(&id).execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM node_groups WHERE node_id = $1").bind(&id).execute(&mut *tx).await?;
+            append_audit!(self, &mut tx, audit)?;
+            tx.commit().await?;
+            Ok(())
+        })
+    }
+
     /// The end of the newest certificate of a node, with its serial.
     pub async fn node_certificate(&self, id: NodeId) -> Result<Option<(String, EpochMs)>, StoreError> {
         let row: Option<(String, i64)> = read!(self, pool => {
