@@ -10,6 +10,7 @@ pub mod config;
 pub mod entropy;
 pub mod fleet;
 pub mod host_commands;
+pub mod host_control;
 pub mod inventory;
 pub mod keyvault;
 pub mod log;

@@ -41,6 +41,19 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// The Salt master's public key, which enrolment hands to nodes.
+    SaltKey {
+        #[command(subcommand)]
+        command: SaltKeyCommand,
+    },
+    /// Ends a node's identity, with or without a running coordinator.
+    Revoke {
+        /// Id or name of the node.
+        node: String,
+        /// Why; kept in the audit trail.
+        #[arg(long)]
+        reason: String,
+    },
     /// Looks at the audit trail.
     Audit {
         #[command(subcommand)]
@@ -50,6 +63,18 @@ enum Command {
     User {
         #[command(subcommand)]
         command: UserCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SaltKeyCommand {
+    /// Imports the key; prints its fingerprint, to be compared with that of the master.
+    Import {
+        /// PEM file (`/etc/salt/pki/master/master.pub`).
+        file: PathBuf,
+        /// Takes the place of a different key.
+        #[arg(long)]
+        replace: bool,
     },
 }
 
@@ -106,6 +131,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Serve { initial_password_file }) => {
             config.auth.initial_password_file = initial_password_file.or(config.auth.initial_password_file);
             serve_until_signal(config)
+        }
+        Some(Command::SaltKey { command: SaltKeyCommand::Import { file, replace } }) => {
+            let now = SystemClock::new().now();
+            let key = block_on(host_commands::salt_key_import(&config, &file, replace, now))?;
+            println!("imported {}", key.fingerprint);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Revoke { node, reason }) => {
+            let revoked = block_on(host_commands::revoke(&config, node, reason))?;
+            println!("revoked {}; live sessions cut: {}", revoked.node_id, revoked.sessions_closed);
+            Ok(ExitCode::SUCCESS)
         }
         Some(Command::Audit { command: AuditCommand::Verify }) => {
             let verification = block_on(host_commands::audit_verify(&config))?;

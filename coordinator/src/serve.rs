@@ -1,16 +1,19 @@
 //! `aim-coordinator serve`: sockets first, then the object graph, then the tasks; and the way back.
 
-use std::fs::DirBuilder;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+pub(crate) mod state_dir;
+
+mod sockets;
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use self::sockets::{Plain, listener, local};
 use crate::api;
 use crate::api::layers::host::KnownHosts;
 use crate::api::server::{HttpServer, tls};
@@ -21,6 +24,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::conditions::Conditions;
 use crate::config::Config;
 use crate::fleet::{self, Fleet};
+use crate::host_control;
 use crate::inventory::Inventory;
 use crate::keyvault::{KeyVault, KeyVaultError, KeyVaultParts, PublicAddresses};
 use crate::seal::{SealError, SealingKey};
@@ -76,18 +80,6 @@ pub enum StartError {
     Other(#[from] anyhow::Error),
 }
 
-/// The listening sockets, bound before anything else so that a taken port costs nothing.
-struct Sockets {
-    https: TcpListener,
-    link: UdpSocket,
-    plain: Option<Plain>,
-}
-
-enum Plain {
-    Tcp(TcpListener),
-    Unix(std::os::unix::net::UnixListener),
-}
-
 /// A running coordinator.
 pub struct Running {
     /// Where HTTPS listens.
@@ -98,6 +90,8 @@ pub struct Running {
     pub app: SharedApp,
     /// The tasks.
     pub tasks: Tasks,
+    /// Released last.
+    _lock: File,
 }
 
 impl Running {
@@ -117,8 +111,9 @@ impl Running {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     // Libraries that ask for the process's provider get the same one as ours; a second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    prepare_state_dir(&config.state_dir)?;
-    let sockets = bind(&config)?;
+    state_dir::prepare(&config.state_dir)?;
+    let lock = state_dir::lock(&config.state_dir)?;
+    let sockets = sockets::bind(&config)?;
     let (https_addr, link_addr) = (local(sockets.https.local_addr())?, local(sockets.link.local_addr())?);
 
     let clock: SharedClock = Arc::new(SystemClock::new());
@@ -189,9 +184,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         }
         None => {}
     }
+    match host_control::bind(&app.config.state_dir) {
+        Ok(socket) => tasks.spawn("host", host_control::serve(socket, keyvault, tasks.stop_token())),
+        // A path too long for a unix socket is no reason to leave a fleet alone; the API revokes as well.
+        Err(error) => tracing::warn!(%error, "commands on this host cannot reach the running coordinator"),
+    }
     tasks.spawn("housekeeping", housekeeping(SharedApp::clone(&app), tasks.stop_token()));
     tracing::info!(%https_addr, %link_addr, "the coordinator is up");
-    Ok(Running { https_addr, link_addr, app, tasks })
+    Ok(Running { https_addr, link_addr, app, tasks, _lock: lock })
 }
 
 /// What has to be forgotten in time.
@@ -213,76 +213,6 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
         reason: format!("the PostgreSQL URL cannot be read: {error}"),
     })?;
     Ok(Store::open_postgres(url.trim()).await?)
-}
-
-/// The directory is there, belongs to nobody else's eyes, and can be written.
-fn prepare_state_dir(path: &Path) -> Result<(), StartError> {
-    let refuse = |reason: String| StartError::State { path: path.to_owned(), reason };
-    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Ok(()) => {}
-        Err(error) => return Err(refuse(format!("the state directory cannot be made: {error}"))),
-    }
-    let mode = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(refuse(format!(
-            "others can enter the state directory (mode {:o}); run chmod 700 on it",
-            mode & 0o777
-        )));
-    }
-    let probe = path.join(".writable");
-    std::fs::write(&probe, b"")
-        .and_then(|()| std::fs::remove_file(&probe))
-        .map_err(|error| refuse(format!("the state directory cannot be written: {error}")))
-}
-
-fn bind(config: &Config) -> Result<Sockets, StartError> {
-    let https = bind_to("https.listen", config.https.listen, TcpListener::bind)?;
-    let link = bind_to("link.listen", config.link.listen, UdpSocket::bind)?;
-    let plain = config.https.plain_listen.as_deref().map(bind_plain).transpose()?;
-    Ok(Sockets { https, link, plain })
-}
-
-/// Binds; where the kernel has no IPv6, `[::]` means all of IPv4.
-fn bind_to<T>(
-    key: &'static str,
-    address: SocketAddr,
-    bind: impl Fn(SocketAddr) -> std::io::Result<T>,
-) -> Result<T, StartError> {
-    let bound = match bind(address) {
-        Err(error) if address.ip().is_unspecified() && no_ipv6(&error) => {
-            bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()).into())
-        }
-        other => other,
-    };
-    bound.map_err(|source| StartError::Listen { key, address: address.to_string(), source })
-}
-
-fn no_ipv6(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::Unsupported || error.kind() == ErrorKind::AddrNotAvailable
-}
-
-fn bind_plain(address: &str) -> Result<Plain, StartError> {
-    let refuse =
-        |source| StartError::Listen { key: "https.plain_listen", address: address.to_owned(), source };
-    let Some(path) = address.strip_prefix("unix:") else {
-        let address: SocketAddr = address.parse().map_err(|_| refuse(ErrorKind::InvalidInput.into()))?;
-        return TcpListener::bind(address).map(Plain::Tcp).map_err(refuse);
-    };
-    // What a killed coordinator left; a living one would still answer on it.
-    if std::os::unix::net::UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
-    {
-        std::fs::remove_file(path).map_err(refuse)?;
-    }
-    std::os::unix::net::UnixListener::bind(path).map(Plain::Unix).map_err(refuse)
-}
-
-fn listener(socket: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
-    socket.set_nonblocking(true).map_err(anyhow::Error::from)?;
-    Ok(tokio::net::TcpListener::from_std(socket).map_err(anyhow::Error::from)?)
-}
-
-fn local(address: std::io::Result<SocketAddr>) -> Result<SocketAddr, StartError> {
-    Ok(address.map_err(anyhow::Error::from)?)
 }
 
 /// Every name by which clients may reach the API.

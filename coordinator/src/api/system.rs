@@ -78,6 +78,8 @@ async fn metrics(State(app): State<SharedApp>) -> Response {
     for (class, count) in app.http_metrics.classes() {
         let _ = writeln!(text, "aim_http_responses_total{{class=\"{class}xx\"}} {count}");
     }
+    let _ = writeln!(text, "# TYPE aim_link_sessions gauge");
+    let _ = writeln!(text, "aim_link_sessions {}", app.fleet.sessions());
     let _ = writeln!(text, "# TYPE aim_log_lines_dropped_total counter");
     let _ = writeln!(text, "aim_log_lines_dropped_total {}", crate::log::dropped_lines());
     let _ = writeln!(text, "# TYPE aim_uptime_seconds gauge");

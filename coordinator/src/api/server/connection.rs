@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::activity::Activity;
+use super::stall::StallGuard;
 use crate::api::peer::{LocalAddress, PeerAddress};
 use crate::clock::SharedClock;
 
@@ -56,7 +57,7 @@ where
             answer(shared.clone(), Arc::clone(&activity), request, peer, local)
         })
     };
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(StallGuard::new(stream));
     let ended = if http2 {
         let connection = http2_builder().serve_connection(io, service);
         tokio::pin!(connection);

@@ -5,6 +5,7 @@
 
 mod activity;
 mod connection;
+mod stall;
 pub mod tls;
 
 use std::collections::HashMap;
