@@ -2,6 +2,9 @@
 //!
 //! Names follow the Prometheus rules (base units, `_total` for counters). Values travel as whole multiples of the
 //! resolution.
+//!
+//! A table with a number that the coordinator does not know is refused. New metrics therefore come with a new protocol
+//! version, and an agent sends only those that its session's version has.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -193,7 +196,7 @@ metrics! {
     226 GpuDecoderUtilization "gpu_decoder_utilization_ratio" Gauge 0.01 "GPU UUID" "Share of time the decoder ran.";
     227 MigMemoryUsed "gpu_mig_memory_used_bytes" Gauge 1_048_576.0 "MIG UUID" "Frame buffer in use by the MIG instance.";
 
-    256 AgentCpuSeconds "agent_cpu_seconds_total" Counter 0.001 "" "CPU time of the agent with its helpers.";
+    256 AgentCpuSeconds "agent_cpu_seconds_total" Counter 0.001 "" "CPU time of the agent, and of its helpers that have ended.";
     257 AgentResidentMemory "agent_resident_memory_bytes" Gauge 1024.0 "" "Resident memory of the agent.";
     258 AgentSpoolRecords "agent_spool_records" Gauge 1.0 "" "Records not acknowledged yet.";
     259 AgentSkippedEntries "agent_skipped_entries_total" Counter 1.0 "collector" "Names, lines and series passed over because they are malformed or too many.";

@@ -118,8 +118,10 @@ impl MemoryCollector {
             .iter()
             .flat_map(|(_, controller)| {
                 let directory = self.controllers.join(controller);
-                let dimms = source::numbered(&directory, "dimm").into_iter();
-                dimms.map(move |(_, dimm)| (directory.join(&dimm), format!("{controller}/{dimm}")))
+                // Drivers that see ranks and no modules call them so.
+                let modules = ["dimm", "rank"].map(|kind| source::numbered(&directory, kind));
+                let modules = modules.into_iter().flatten();
+                modules.map(move |(_, module)| (directory.join(&module), format!("{controller}/{module}")))
             })
             .map(|(directory, place)| self.dimm(&directory, &place))
             .collect();

@@ -1,9 +1,10 @@
 //! What a node is and does: one file per source, one line in the table of [`all`].
 //!
 //! Enters: the kernel's files below [`Roots`], and the answers of probe processes. Leaves: inventory sections, samples
-//! and event drafts. Never: blocks the caller, starts a process per sample, takes unknown for zero.
+//! and event drafts. Never: blocks the caller for longer than a heartbeat allows, starts a process per sample, takes unknown for zero.
 
 mod agent_self;
+mod aside;
 mod cpu;
 mod disks;
 mod dmi;
@@ -24,6 +25,7 @@ use aim_common::protocol::{Condition, GpuProcesses};
 
 pub use set::CollectorSet;
 pub use sink::{EventDraft, Round, Sample, SampleSink, SampleValue};
+pub(crate) use source::float;
 
 /// Every collector, in the order in which series find their place where a node has too many.
 pub fn all(roots: &Roots) -> Vec<Box<dyn Collector>> {
@@ -33,9 +35,9 @@ pub fn all(roots: &Roots) -> Vec<Box<dyn Collector>> {
         Box::new(dmi::DmiCollector::new(roots)),
         Box::new(cpu::CpuCollector::new(roots)),
         Box::new(memory::MemoryCollector::new(roots)),
-        Box::new(infiniband::InfinibandCollector::new(roots)),
+        Box::new(aside::Aside::new(infiniband::InfinibandCollector::new(roots))),
         Box::new(disks::DiskCollector::new(roots)),
-        Box::new(thermal::ThermalCollector::new(roots)),
+        Box::new(aside::Aside::new(thermal::ThermalCollector::new(roots))),
         Box::new(network::NetworkCollector::new(roots)),
     ]
 }
@@ -99,7 +101,8 @@ pub enum CollectError {
     },
 }
 
-/// One source. Both calls return at once: what can hang is asked by a probe process, and these read its last answer.
+/// One source. Both calls return at once: what can hang is asked by a probe process, or aside on a thread where the hang
+/// is bounded, and these give its last answer.
 pub trait Collector: Send {
     /// Its name in conditions, events and the agent's inventory.
     fn name(&self) -> &'static str;

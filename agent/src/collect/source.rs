@@ -271,7 +271,7 @@ pub(super) fn text(bytes: &[u8]) -> Text {
 
 /// A count as the float that a sample holds.
 #[expect(clippy::cast_precision_loss, reason = "counts over 2^53 are rounded")]
-pub(super) fn float(number: u64) -> f64 {
+pub(crate) fn float(number: u64) -> f64 {
     number as f64
 }
 

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aim_common::inventory::UnknownReason;
+use aim_common::metric::Metric;
 use aim_common::protocol::{MAX_SERIES, Reading, SeriesKey, SeriesTable, Value};
 use aim_common::units::EpochMs;
-use aim_common::wire::BoundedVec;
+use aim_common::wire::{BoundedString, BoundedVec};
 
 use super::Interval;
-use crate::collect::{Sample, SampleValue};
+use crate::collect::{Sample, SampleValue, float};
 
 /// Intervals that a series stays in the table without a sample, as "not present": a device that is away for a moment
 /// must not cost two new tables.
 const SILENT_INTERVALS: u8 = 6;
+
+/// Place kept in the table for the count of what found none.
+const RESERVED: usize = 1;
 
 /// Holds the series and what was sampled of them since the last interval was closed.
 #[derive(Debug, Default)]
@@ -79,19 +83,37 @@ impl Aggregator {
         for Sample { key, value } in samples {
             if let Some(series) = self.series.get_mut(&key) {
                 series.sampled.add(value);
-            } else if self.series.len() < MAX_SERIES {
-                let mut sampled = Sampled::Nothing;
-                sampled.add(value);
-                self.series.insert(key, Series { sampled, silent_intervals: 0 });
-                self.set_changed = true;
+            } else if self.series.len() < MAX_SERIES - RESERVED {
+                self.insert(key, value);
             } else {
                 self.dropped_samples += 1;
             }
         }
     }
 
+    fn insert(&mut self, key: SeriesKey, value: SampleValue) {
+        let mut sampled = Sampled::Nothing;
+        sampled.add(value);
+        self.series.insert(key, Series { sampled, silent_intervals: 0 });
+        self.set_changed = true;
+    }
+
+    /// What was dropped is said, once something was.
+    fn count_dropped(&mut self) {
+        if self.dropped_samples > 0 {
+            let instance = BoundedString::truncated("series");
+            let key = SeriesKey { metric: Metric::AgentSkippedEntries, instance };
+            let value = SampleValue::Counter(float(self.dropped_samples));
+            match self.series.get_mut(&key) {
+                Some(series) => series.sampled.add(value),
+                None => self.insert(key, value),
+            }
+        }
+    }
+
     /// Ends the interval: a reading for every series, in the order of the table.
     pub fn close(&mut self, end: EpochMs, interval_ms: u32) -> Interval {
+        self.count_dropped();
         let before = self.series.len();
         self.series.retain(|_, series| {
             let silent = matches!(series.sampled, Sampled::Nothing);
@@ -114,11 +136,6 @@ impl Aggregator {
     pub fn table(&self) -> Arc<SeriesTable> {
         Arc::clone(&self.table)
     }
-
-    /// Samples dropped because the node has more than [`MAX_SERIES`] series, since the agent's start.
-    pub fn dropped_samples(&self) -> u64 {
-        self.dropped_samples
-    }
 }
 
 fn table_of<'a>(keys: impl Iterator<Item = &'a SeriesKey>) -> SeriesTable {
@@ -127,8 +144,6 @@ fn table_of<'a>(keys: impl Iterator<Item = &'a SeriesKey>) -> SeriesTable {
 
 #[cfg(test)]
 mod tests {
-    use aim_common::metric::Metric;
-    use aim_common::wire::BoundedString;
     use proptest::prelude::*;
 
     use super::*;
@@ -197,7 +212,8 @@ mod tests {
         aggregator.add((0..2).flat_map(many));
         let interval = close(&mut aggregator);
         assert_eq!((interval.readings.len(), interval.table.series.len()), (MAX_SERIES, MAX_SERIES));
-        assert_eq!(aggregator.dropped_samples(), 10);
+        let counted = interval.table.series.iter().position(|key| key.metric == Metric::AgentSkippedEntries);
+        assert_eq!(interval.readings[counted.unwrap()], Reading::Counter(12));
     }
 
     proptest! {

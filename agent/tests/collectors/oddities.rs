@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use aim_agent::collect::SampleValue;
 use aim_agent::report::Aggregator;
+use aim_common::event::EventKind;
 use aim_common::inventory::{CollectorState, Fact, Section, UnknownReason};
 use aim_common::metric::Metric;
 use aim_common::protocol::Reading;
@@ -220,4 +221,38 @@ fn flt_37_cgroup_layouts_do_not_matter_to_the_host_collectors() {
         view.full();
         assert_eq!(view.state("memory"), CollectorState::Working, "{layout}");
     }
+}
+
+#[test]
+fn flt_37_a_read_that_hangs_in_a_driver_stalls_nothing_and_is_reported() {
+    let tree = HostTree::gpu_node();
+    let mut view = View::new(&tree.roots());
+    view.full();
+    let (port, counter) = ("mlx5_0/1", "sys/class/infiniband/mlx5_0/ports/1/counters/symbol_error");
+    let counter = tree.path(counter);
+    fs::remove_file(&counter).unwrap();
+    // Opening a pipe without a writer does not return, as a read of a card whose firmware is stuck.
+    let pipe = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &counter, pipe, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    view.sections();
+
+    for _ in 0..3 {
+        view.full();
+        assert_eq!(view.reason(Metric::InfinibandSymbolErrors, port), UnknownReason::Unresponsive);
+        assert!(view.number(Metric::MemoryTotal, "") > 0.0, "the others go on");
+    }
+    assert_eq!(view.state("infiniband"), CollectorState::Unresponsive);
+    assert_eq!(view.state("thermal"), CollectorState::Working);
+    assert_eq!(view.events(), [EventKind::CollectorFailed]);
+
+    // The card is back, and then the read returns.
+    let stuck = tree.path("stuck");
+    fs::rename(&counter, &stuck).unwrap();
+    fs::write(&counter, "7\n").unwrap();
+    fs::write(&stuck, "").unwrap();
+    view.until(|view| view.state("infiniband") == CollectorState::Working);
+    assert_eq!(view.events(), [EventKind::CollectorFailed, EventKind::CollectorRecovered]);
+    view.sections();
+    view.full();
+    assert!((view.number(Metric::InfinibandSymbolErrors, port) - 7.0).abs() < 1e-9);
 }

@@ -1,6 +1,9 @@
 //! What the collectors say, by name.
 
+use std::time::{Duration, Instant};
+
 use aim_agent::collect::{self, CollectorSet, Roots, Round, Sample, SampleSink, SampleValue};
+use aim_common::event::EventKind;
 use aim_common::inventory::{CollectorState, Section, UnknownReason};
 use aim_common::metric::Metric;
 
@@ -8,22 +11,38 @@ use aim_common::metric::Metric;
 pub(crate) struct View {
     pub(crate) set: CollectorSet,
     samples: Vec<Sample>,
+    events: Vec<EventKind>,
 }
 
 impl View {
     pub(crate) fn new(roots: &Roots) -> Self {
-        Self { set: CollectorSet::new(collect::all(roots)), samples: Vec::new() }
+        Self { set: CollectorSet::new(collect::all(roots)), samples: Vec::new(), events: Vec::new() }
     }
 
     pub(crate) fn round(&mut self, round: Round) -> &mut Self {
         let mut sink = SampleSink::new(round);
         self.set.sample(&mut sink);
         self.samples = sink.samples;
+        self.events.extend(sink.events.iter().map(|event| event.kind));
         self
     }
 
     pub(crate) fn full(&mut self) -> &mut Self {
         self.round(Round::Full)
+    }
+
+    /// Full rounds until it is so.
+    #[expect(clippy::disallowed_methods, reason = "tests wait with real deadlines")]
+    pub(crate) fn until(&mut self, is_so: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !is_so(self.full()) {
+            assert!(start.elapsed() < Duration::from_mins(1), "it is not so after a minute");
+        }
+    }
+
+    /// Kinds of the events of all rounds.
+    pub(crate) fn events(&self) -> &[EventKind] {
+        &self.events
     }
 
     pub(crate) fn sections(&mut self) -> Vec<Section> {
