@@ -8,6 +8,8 @@ mod aside;
 mod cpu;
 mod disks;
 mod dmi;
+pub mod filesystems;
+pub mod gpu;
 mod infiniband;
 mod memory;
 mod network;
@@ -15,6 +17,7 @@ mod pressure;
 mod set;
 mod sink;
 mod source;
+mod standing;
 pub mod system;
 mod thermal;
 
@@ -22,6 +25,9 @@ use std::path::PathBuf;
 
 use aim_common::inventory::Section;
 use aim_common::protocol::{Condition, GpuProcesses};
+
+use crate::clock::SharedClock;
+use crate::probe::Probes;
 
 pub use set::CollectorSet;
 pub use sink::{EventDraft, Round, Sample, SampleSink, SampleValue};
@@ -40,6 +46,18 @@ pub fn all(roots: &Roots) -> Vec<Box<dyn Collector>> {
         Box::new(aside::Aside::new(thermal::ThermalCollector::new(roots))),
         Box::new(network::NetworkCollector::new(roots)),
     ]
+}
+
+/// Every collector that reads the answers of a probe process; the run loop owns the probes.
+pub fn probed(roots: &Roots, probes: &Probes, clock: &SharedClock) -> Vec<Box<dyn Collector>> {
+    let mut collectors: Vec<Box<dyn Collector>> = Vec::new();
+    if let Some(feed) = probes.gpu() {
+        collectors.push(Box::new(gpu::GpuCollector::new(feed, roots, SharedClock::clone(clock))));
+    }
+    if let Some(feed) = probes.filesystems() {
+        collectors.push(Box::new(filesystems::FilesystemCollector::new(feed, SharedClock::clone(clock))));
+    }
+    collectors
 }
 
 /// Where the kernel's trees are: `/` on a node, a fixture in a test.

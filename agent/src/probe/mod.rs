@@ -9,12 +9,17 @@
 mod frame;
 mod hangs;
 pub mod helper;
+mod kinds;
 mod messages;
 mod pool;
+mod probes;
 pub mod supervision;
 mod supervisor;
 
 pub use hangs::{Hang, HangEdge, Hangs};
+pub use kinds::run_if_helper;
 pub use messages::{Ask, InFlight, Keyed, Reply};
 pub use pool::{Calls, Pool, Probe};
+pub use probes::{Probes, ProbesConfig};
+pub use supervision::Next;
 pub use supervisor::{Conversation, Launch, Supervisor};

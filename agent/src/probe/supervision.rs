@@ -29,6 +29,8 @@ pub enum Input {
     Ended,
     /// The helper could not be started.
     StartFailed,
+    /// There is nothing to ask: the start is put off.
+    NotWanted,
     /// The agent ends.
     Stop,
 }
@@ -121,6 +123,10 @@ impl Supervision {
                 vec![Effect::CloseInput]
             }
             (_, Input::Tick) => self.tick(now),
+            (_, Input::NotWanted) => {
+                self.state = State::Down { again_at: now + self.pace.longest_restart };
+                vec![]
+            }
             (_, Input::StartFailed) => {
                 self.rest_before_restart(now);
                 vec![Effect::Died]
@@ -211,6 +217,7 @@ mod tests {
             1 => Just(Input::Replied(Next::Restart)),
             1 => Just(Input::Ended),
             1 => Just(Input::StartFailed),
+            1 => Just(Input::NotWanted),
         ];
         (0_u64..20_000, input)
     }
@@ -228,7 +235,7 @@ mod tests {
                 let possible = match input {
                     Input::Replied(_) => alive && asked,
                     Input::Ended => alive,
-                    Input::StartFailed => just_started,
+                    Input::StartFailed | Input::NotWanted => just_started,
                     Input::Tick | Input::Stop => true,
                 };
                 if !possible {
@@ -236,7 +243,7 @@ mod tests {
                 }
                 match input {
                     Input::Replied(_) => asked = false,
-                    Input::Ended | Input::StartFailed => (alive, asked) = (false, false),
+                    Input::Ended | Input::StartFailed | Input::NotWanted => (alive, asked) = (false, false),
                     Input::Tick | Input::Stop => {}
                 }
                 just_started = false;

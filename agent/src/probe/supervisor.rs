@@ -43,12 +43,16 @@ pub trait Conversation: Send + 'static {
     /// What comes back.
     type Answer: DeserializeOwned + Send;
 
+    /// Whether there is anything to ask on this node; asked again after a while where there is not.
+    fn wanted(&mut self) -> bool {
+        true
+    }
     /// The questions of the next round.
     fn questions(&mut self, now: Duration) -> Vec<Keyed<Self::Question>>;
     /// A reply came.
     fn replied(&mut self, now: Duration, reply: Reply<Self::Answer>) -> Next;
     /// The helper does not reply since then; it is left alone.
-    fn fell_silent(&mut self, since: Duration);
+    fn fell_silent(&mut self, now: Duration, since: Duration);
     /// The helper is gone, and what it knew with it.
     fn ended(&mut self, now: Duration);
 }
@@ -144,7 +148,9 @@ impl<C: Conversation> Shell<C> {
             for effect in self.machine.step(self.clock.monotonic(), input) {
                 match effect {
                     Effect::Start => {
-                        if let Err(error) = self.start_helper() {
+                        if !self.conversation.wanted() {
+                            pending.push(Input::NotWanted);
+                        } else if let Err(error) = self.start_helper() {
                             tracing::error!(probe = self.launch.kind, %error, "cannot start the probe process");
                             pending.push(Input::StartFailed);
                         }
@@ -156,7 +162,7 @@ impl<C: Conversation> Shell<C> {
                             probe = self.launch.kind,
                             "the probe process does not reply; left alone"
                         );
-                        self.conversation.fell_silent(since);
+                        self.conversation.fell_silent(self.clock.monotonic(), since);
                     }
                     Effect::SilenceEnded => tracing::info!(probe = self.launch.kind, "the silence ended"),
                     Effect::Died => self.conversation.ended(self.clock.monotonic()),
