@@ -6,6 +6,9 @@ use std::time::Duration;
 use aim_common::config::{self, ConfigError};
 use serde::{Deserialize, Serialize};
 
+use crate::collect::filesystems::FilesystemsConfig;
+use crate::collect::gpu::GpuConfig;
+
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/aim/agent.toml";
 /// Prefix of the environment's overrides, `AIM_AGENT__SECTION__KEY`.
@@ -67,6 +70,10 @@ pub struct Config {
     pub spool: Spool,
     /// Gauges that wait for the coordinator.
     pub ring: Ring,
+    /// GPUs.
+    pub gpu: GpuConfig,
+    /// File systems.
+    pub filesystems: FilesystemsConfig,
     /// Messages of the agent itself.
     pub log: Log,
 }
@@ -129,6 +136,8 @@ impl Default for Config {
             link: Link::default(),
             spool: Spool::default(),
             ring: Ring::default(),
+            gpu: GpuConfig::default(),
+            filesystems: FilesystemsConfig::default(),
             log: Log::default(),
         }
     }

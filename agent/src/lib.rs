@@ -12,4 +12,5 @@ pub mod link;
 pub mod log;
 pub mod probe;
 pub mod report;
+pub mod run;
 pub mod spool;

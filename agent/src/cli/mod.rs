@@ -1,6 +1,10 @@
 //! The command line of `aim-agent`: each command is one file, and ends in an [`Exit`].
 
+mod check;
 mod enroll;
+mod report;
+mod run;
+mod status;
 
 use std::path::PathBuf;
 
@@ -27,10 +31,27 @@ pub(crate) struct Cli {
     command: Option<Command>,
 }
 
+/// Form of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Give this node its identity.
     Enroll(enroll::Args),
+    /// Report to the coordinator until SIGTERM.
+    Run,
+    /// Show whether the agent runs and is connected.
+    Status(status::Args),
+    /// Show what would be sent.
+    Report(report::Args),
+    /// Test configuration, files, clock, connectivity and rights; say what to mend.
+    Check,
 }
 
 /// Runs the command and says on standard error why it failed.
@@ -58,6 +79,10 @@ pub(crate) fn main() -> Exit {
     };
     match command {
         Command::Enroll(args) => enroll::main(&args, &config),
+        Command::Run => run::main(config),
+        Command::Status(args) => status::main(&args, &config),
+        Command::Report(args) => report::main(&args, &config),
+        Command::Check => check::main(&config),
     }
 }
 

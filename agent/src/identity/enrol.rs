@@ -270,9 +270,15 @@ pub async fn request_approval(
 }
 
 /// Renews a certificate that expired while the node was off, by proof of its key (PKI-18). The caller limits how often.
-pub async fn late_renewal(store: &IdentityStore, expired: &Identity) -> Result<Identity, EnrolError> {
+/// Without `addresses` those that the coordinator told at enrolment are used.
+pub async fn late_renewal(
+    store: &IdentityStore,
+    expired: &Identity,
+    addresses: &[String],
+) -> Result<Identity, EnrolError> {
     let trust = Trust::Roots(expired.roots.clone());
-    let vault = VaultClient::new(expired.https_addresses.clone(), &expired.trust_domain, &trust)?;
+    let addresses = if addresses.is_empty() { &expired.https_addresses } else { addresses };
+    let vault = VaultClient::new(addresses.to_vec(), &expired.trust_domain, &trust)?;
     let former =
         store.load_pending().ok().flatten().filter(|pending| pending.purpose == PendingPurpose::Renew);
     let answer_of_former = match &former {

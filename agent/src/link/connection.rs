@@ -44,6 +44,8 @@ impl LinkError {
 /// A session after Welcome.
 #[derive(Debug)]
 pub struct Opened {
+    /// What this node said in Hello.
+    pub facts: HelloFacts,
     /// What the coordinator said.
     pub welcome: Welcome,
     /// The connection.
@@ -119,7 +121,9 @@ pub async fn connect(
         .map_err(|error| trouble_of(&error))?;
     let opened = tokio::time::timeout(WELCOME_WITHIN, greet(&connection, facts, clock)).await;
     let failed = match opened {
-        Ok(Ok((welcome, session, control))) => return Ok(Opened { welcome, connection, session, control }),
+        Ok(Ok((welcome, session, control))) => {
+            return Ok(Opened { facts: facts.clone(), welcome, connection, session, control });
+        }
         // In TLS 1.3 the client is done first: a refused certificate shows in the first reading (the closing says why).
         Ok(Err(error)) => connection.close_reason().map_or(error, |reason| trouble_of(&reason)),
         Err(_) => LinkError::new(Trouble::Unavailable, "no Welcome within 10 s"),

@@ -129,6 +129,8 @@ pub enum Trouble {
 pub struct OpenSession {
     /// The coordinator's address.
     pub address: String,
+    /// What this node said in Hello.
+    pub facts: HelloFacts,
     /// What it said.
     pub welcome: Welcome,
     /// Whole frames for the samples stream.

@@ -46,6 +46,8 @@ pub struct Link {
 pub struct SupervisorOptions {
     /// Addresses of the link; empty: those of the identity.
     pub addresses: Vec<String>,
+    /// HTTPS addresses of the coordinator, for late renewal; empty: those of the identity.
+    pub https_addresses: Vec<String>,
     /// The clock.
     pub clock: SharedClock,
     /// What Hello says.
@@ -246,6 +248,7 @@ impl Supervisor {
         let streams = opened.streams();
         let open = OpenSession {
             address: address.to_owned(),
+            facts: opened.facts.clone(),
             welcome: opened.welcome.clone(),
             samples: streams.samples.clone(),
             durable: streams.durable.clone(),
@@ -367,7 +370,7 @@ impl Supervisor {
     async fn renew_late(&mut self) -> After {
         use crate::identity::{EnrolError, VaultError};
         let expired = Arc::clone(self.link.next.as_ref().unwrap_or(&self.link.identity));
-        let event = match late_renewal(&self.link.store, &expired).await {
+        let event = match late_renewal(&self.link.store, &expired, &self.options.https_addresses).await {
             Ok(renewed) => {
                 let not_after = renewed.not_after();
                 self.link.identity = Arc::new(renewed);

@@ -150,8 +150,16 @@ impl Spool {
     }
 
     /// The coordinator holds more of this spool than was ever written to it: the disk went back in time. A new spool
-    /// begins; `records` are those that this process gave and that are not acknowledged.
-    pub fn begin_anew(&mut self, records: Vec<Record>) {
+    /// begins; the records from `own` on, which this process wrote, get new keys.
+    pub fn begin_anew(&mut self, own: u64) {
+        let mut records = Vec::new();
+        let mut from = own;
+        loop {
+            let batch = self.read(from);
+            let Some(last) = batch.last() else { break };
+            from = last.sequence.saturating_add(1);
+            records.extend(batch.into_iter().map(|record| record.record));
+        }
         if let Place::Disk(disk) = &mut self.place
             && let Err(error) = disk.begin_anew(new_id())
         {

@@ -12,8 +12,8 @@ const MAX_QUEUED: usize = 2048;
 /// What is to be done next, in this order.
 #[derive(Debug, Default)]
 pub struct Work {
-    /// The spool went back in time: begin with a new id first.
-    pub begin_anew: bool,
+    /// The spool went back in time: begin with a new id, and give the records from this sequence on new keys.
+    pub begin_anew: Option<u64>,
     /// Keep these.
     pub append: Vec<Record>,
     /// Everything up to this sequence of this spool is durable.
@@ -26,7 +26,7 @@ pub struct Work {
 
 impl Work {
     fn is_empty(&self) -> bool {
-        !self.begin_anew
+        self.begin_anew.is_none()
             && self.append.is_empty()
             && self.acknowledged.is_none()
             && self.read_from.is_none()
@@ -59,9 +59,10 @@ fn perform(spool: &mut Spool, work: Work) -> WorkDone {
         quarantined.extend(spool.retry_disk().quarantined);
     }
     let appended = work.append.len();
-    if work.begin_anew {
-        spool.begin_anew(work.append);
-    } else if appended > 0 {
+    if let Some(own) = work.begin_anew {
+        spool.begin_anew(own);
+    }
+    if appended > 0 {
         spool.append(work.append);
     }
     if let Some((id, sequence)) = work.acknowledged
