@@ -22,6 +22,8 @@ pub(super) struct Pace {
     /// The interval and the end of live mode.
     live: Option<(Duration, Duration)>,
     next_sample: Duration,
+    /// The next sample is reported whatever the interval.
+    hurried: bool,
     interval_began: Duration,
     next_inventory: Duration,
 }
@@ -47,6 +49,7 @@ impl Pace {
             told_interval: DEFAULT_INTERVAL,
             live: None,
             next_sample: now,
+            hurried: false,
             interval_began: now,
             // The probes answer a moment after the start.
             next_inventory: now + inventory_interval.min(FIRST_INVENTORY),
@@ -87,7 +90,7 @@ impl Pace {
     /// Asks for a report at the next sample, whatever the interval.
     pub(super) fn hurry(&mut self, now: Duration) {
         self.next_sample = self.next_sample.min(now);
-        self.interval_began = self.interval_began.min(now.saturating_sub(self.report_interval()));
+        self.hurried = true;
     }
 
     /// What is due now. Everything falls on a sample, so that a node wakes up once and not three times.
@@ -106,7 +109,7 @@ impl Pace {
             self.next_sample = now + step;
         }
         let length = now.saturating_sub(self.interval_began);
-        let is_due = length + step / 2 >= self.report_interval();
+        let is_due = std::mem::take(&mut self.hurried) || length + step / 2 >= self.report_interval();
         let report_ms = is_due.then(|| u32::try_from(length.as_millis()).unwrap_or(u32::MAX).max(1));
         if is_due {
             self.interval_began = now;
@@ -145,7 +148,7 @@ mod tests {
         let mut pace = Pace::new(&Report::default(), Duration::ZERO);
         assert_eq!(reports(&mut pace, 0, 31), [10, 20, 30]);
         pace.live(LiveMode { interval_ms: 1000, duration_ms: 3000 }, seconds(31));
-        assert_eq!(reports(&mut pace, 31, 56), [31, 32, 33, 43, 53]);
+        assert_eq!(reports(&mut pace, 31, 56), [31, 32, 33, 44, 54]);
     }
 
     #[test]
