@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    approval, audit, cert, event, login, node, role, salt_key, session, shell, token, user, version,
+    approval, audit, cert, event, fence, login, node, role, salt_key, session, shell, token, user, version,
 };
 use crate::error::EXIT_CODES;
 use crate::output::{ColorChoice, Format};
@@ -112,6 +112,9 @@ pub(crate) enum Command {
     /// The audit trail: who did what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// The fence that a restored database puts up: no enrolment until an operator decides
+    #[command(subcommand)]
+    Fence(fence::FenceCommand),
     /// The Salt master's public key that the KeyVault hands out
     #[command(subcommand)]
     SaltKey(salt_key::SaltKeyCommand),

@@ -179,8 +179,15 @@ start_agent() {
     cd /
     start "$run_dir/agent.log" "${agent_as[@]}" "$agent_program" --config "$agent_home/agent.toml" run
     agent_pid=$!
-    aimctl node wait "$(<"$run_dir/enrolled")" --timeout "${patience_s}s" >&2 ||
-        fail "this machine's agent did not report" "$run_dir/agent.log"
+    # Either the node is there, or the agent has ended: whichever comes first.
+    aimctl node wait "$(<"$run_dir/enrolled")" --timeout "${patience_s}s" >&2 9>&- &
+    local waiting=$!
+    while alive "$waiting" && alive "$agent_pid"; do sleep 0.1; done
+    if ! alive "$agent_pid"; then
+        kill "$waiting" 2>/dev/null || true
+        fail "the agent ended" "$run_dir/agent.log"
+    fi
+    wait "$waiting" || fail "this machine's agent did not report" "$run_dir/agent.log"
 }
 
 alive() { kill -0 "$1" 2>/dev/null; }
@@ -200,6 +207,24 @@ stop_all() {
         fi
         wait "$pid" 2>/dev/null || true
     done
+}
+
+main() {
+    node=$(uname -n | tr -c 'A-Za-z0-9._\n-' '-')
+    prepare_run_dir
+    build
+    trap stop_all EXIT
+    trap 'say "stopping"; exit 0' INT TERM HUP
+    start_coordinator
+    log_in
+    prepare_agent
+    enrol
+    start_agent
+    say "try: $run_dir/bin/aimctl node list (profile local); logs: $run_dir/*.log; stop with Ctrl-C"
+    printf 'AIM ready: %s user=admin password=%s\n' "$url" "$(<"$password_file")"
+    while alive "$coordinator_pid" && alive "$agent_pid"; do sleep 1; done
+    alive "$coordinator_pid" || fail "the coordinator ended" "$run_dir/coordinator.log"
+    fail "the agent ended" "$run_dir/agent.log"
 }
 
 main() {

@@ -16,6 +16,9 @@ pub(crate) enum CertCommand {
         /// Of this node only, by name or id
         #[arg(long, value_name = "NODE")]
         node: Option<String>,
+        /// In this state only: issued, active, superseded, revoked or expired
+        #[arg(long)]
+        state: Option<String>,
     },
     /// Revoke the identity of nodes, as `node revoke` does
     Revoke(RevokeArgs),
@@ -56,8 +59,9 @@ impl Listed for CertificateView {
 pub(crate) async fn run(context: &Context, command: CertCommand) -> Result<(), CliError> {
     let client = context.client().await?;
     match command {
-        CertCommand::List { node } => {
-            let rows = client.list(Route::v1(["certificates"]).query_some("node", node), None).await?;
+        CertCommand::List { node, state } => {
+            let route = Route::v1(["certificates"]).query_some("node", node).query_some("state", state);
+            let rows = client.list(route, None).await?;
             context.output.list::<CertificateView>(rows, Context::view(&client))
         }
         CertCommand::Revoke(args) => revoke(context, args).await,

@@ -48,7 +48,7 @@ pub(crate) struct Filters {
     /// Of this kind only, such as gpu.xid
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
-    /// Of this severity only
+    /// Of this severity or worse
     #[arg(long, value_enum)]
     severity: Option<Level>,
     /// Not older than this, such as 30m, 12h or 7d

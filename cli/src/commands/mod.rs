@@ -4,6 +4,7 @@ pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod cert;
 pub(crate) mod event;
+pub(crate) mod fence;
 pub(crate) mod login;
 pub(crate) mod node;
 pub(crate) mod role;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Session(command) => session::run(&context, command).await,
         Command::Event(command) => event::run(&context, command).await,
         Command::Audit(command) => audit::run(&context, command).await,
+        Command::Fence(command) => fence::run(&context, command).await,
         Command::SaltKey(command) => salt_key::run(&context, command).await,
         Command::Version(args) => version::run(&context, args).await,
     }

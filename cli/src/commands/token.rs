@@ -20,7 +20,11 @@ pub(crate) enum TokenCommand {
     /// Issue a token for one node, or one for each node of a host list
     Create(CreateArgs),
     /// List tokens; never their secrets
-    List,
+    List {
+        /// In this state only: outstanding, redeemed, revoked or expired
+        #[arg(long)]
+        state: Option<String>,
+    },
     /// Revoke outstanding tokens
     Revoke {
         /// Numbers, as the list shows them
@@ -98,8 +102,8 @@ pub(crate) async fn run(context: &Context, command: TokenCommand) -> Result<(), 
     let client = context.client().await?;
     match command {
         TokenCommand::Create(args) => create(context, &client, args).await,
-        TokenCommand::List => {
-            let rows = client.list(Route::v1(["tokens"]), None).await?;
+        TokenCommand::List { state } => {
+            let rows = client.list(Route::v1(["tokens"]).query_some("state", state), None).await?;
             context.output.list::<TokenView>(rows, Context::view(&client))
         }
         TokenCommand::Revoke { ids } => {

@@ -128,21 +128,20 @@ impl Output {
 
     /// Shows a list.
     pub(crate) fn list<T: Listed>(&self, rows: Vec<Value>, view: View) -> Result<(), CliError> {
-        match self.format {
-            Format::Json | Format::Yaml => self.data(&Value::Array(rows)),
-            Format::Name => {
-                let mut text = String::new();
-                for row in rows {
-                    text.push_str(&text::escape(&typed::<T>(row)?.name()));
-                    text.push('\n');
-                }
-                print(&text)
-            }
-            Format::Table | Format::Wide => {
-                let rows = rows.into_iter().map(typed::<T>).collect::<Result<Vec<_>, _>>()?;
-                print(&self.table(&rows, view))
-            }
+        if self.is_data() {
+            return self.data(&Value::Array(rows));
         }
+        let rows = rows.into_iter().map(typed::<T>).collect::<Result<Vec<_>, _>>()?;
+        self.typed_list(&rows, view)
+    }
+
+    /// Shows a list as names or as a table.
+    pub(crate) fn typed_list<T: Listed>(&self, rows: &[T], view: View) -> Result<(), CliError> {
+        if self.format == Format::Name {
+            let names: Vec<String> = rows.iter().map(|row| text::escape(&row.name()) + "\n").collect();
+            return print(&names.concat());
+        }
+        print(&self.table(rows, view))
     }
 
     /// Shows one thing: as JSON, YAML or name, or as the table that the caller makes of it.

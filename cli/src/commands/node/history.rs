@@ -1,12 +1,12 @@
 //! `aimctl node events`, `history`, `processes`.
 
-use aim_common::api::nodes::{GpuProcessView, InventoryChange};
+use aim_common::api::nodes::{GpuProcessList, GpuProcessView, InventoryChange};
 
 use crate::client::Route;
 use crate::commands::event;
 use crate::context::Context;
 use crate::error::CliError;
-use crate::output::{Cell, Column, Listed, text};
+use crate::output::{self, Cell, Column, Listed, text, typed};
 
 /// Arguments of `node events`.
 #[derive(Debug, clap::Args)]
@@ -85,12 +85,15 @@ pub(super) async fn inventory(context: &Context, args: HistoryArgs) -> Result<()
 /// Lists processes on GPUs.
 pub(super) async fn processes(context: &Context, node: &str) -> Result<(), CliError> {
     let client = context.client().await?;
-    let rows = match client.get(Route::v1(["nodes", node, "gpu-processes"])).await? {
-        serde_json::Value::Array(rows) => rows,
-        mut page => match page["items"].take() {
-            serde_json::Value::Array(rows) => rows,
-            _ => Vec::new(),
-        },
-    };
-    context.output.list::<GpuProcessView>(rows, Context::view(&client))
+    let list = client.get(Route::v1(["nodes", node, "gpu-processes"])).await?;
+    if context.output.is_data() {
+        return context.output.data(&list);
+    }
+    let list: GpuProcessList = typed(list)?;
+    match (list.age_ms, list.left_out) {
+        (None, _) => output::note("the node has not reported processes: unknown"),
+        (Some(_), 0) => {}
+        (Some(_), left_out) => output::note(&format!("{left_out} more are not in the node's report")),
+    }
+    context.output.typed_list(&list.items, Context::view(&client))
 }

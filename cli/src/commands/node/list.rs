@@ -18,12 +18,18 @@ use crate::output::{self, Cell, Column, Format, Grid, Listed, Output, Tone, View
 Examples:
   aimctl node list --filter presence=absent --fold     who is away, as folded host lists
   aimctl node list --filter label.rack=a1 --sort -gpu_utilization
-  aimctl node list --search h100 -o name")]
+  aimctl node list --search h100 -o name
+
+Fields of --filter: name, presence (present, absent, never_seen), group, gpu_model, condition, label.KEY.
+Fields of --sort: name, presence, enrolled_at, last_seen, gpu_model, cpu_utilization, gpu_utilization, memory_bytes.")]
 pub(crate) struct ListArgs {
     /// Only nodes whose field has this value; may be repeated
     #[arg(long = "filter", value_name = "FIELD=VALUE", value_parser = parse_filter)]
     filters: Vec<(String, String)>,
-    /// Only nodes with this text in name, model, system or labels
+    /// Only the nodes of this host list, such as gpu[001-128]
+    #[arg(long, value_name = "HOSTS")]
+    on: Option<HostList>,
+    /// Only nodes with this text in name, labels, models or serials
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// Order by this field; with - before it downwards
@@ -131,7 +137,10 @@ pub(super) fn labels(node: &NodeSummary) -> Option<String> {
 /// Runs it.
 pub(super) async fn run(context: &Context, args: ListArgs) -> Result<(), CliError> {
     let client = context.client().await?;
-    let mut route = Route::v1(["nodes"]).query_some("search", args.search).query_some("sort", args.sort);
+    let mut route = Route::v1(["nodes"])
+        .query_some("hosts", args.on.map(|hosts| hosts.to_string()))
+        .query_some("search", args.search)
+        .query_some("sort", args.sort);
     for (field, value) in args.filters {
         route = route.query(&field, value);
     }

@@ -47,16 +47,8 @@ impl Listed for ValueView {
 /// Runs it.
 pub(super) async fn run(context: &Context, node: &str, prefix: Option<&str>) -> Result<(), CliError> {
     let client = context.client().await?;
-    let mut node = client.get(Route::v1(["nodes", node])).await?;
-    let Value::Array(rows) = node["values"].take() else { return Err(missing_values()) };
+    let rows = client.whole_list(Route::v1(["nodes", node, "values"])).await?;
     context.output.list::<ValueView>(matching(rows, prefix), Context::view(&client))
-}
-
-fn missing_values() -> CliError {
-    CliError::BadAnswer {
-        tried: "reading the node's values".to_owned(),
-        detail: "the answer has none".to_owned(),
-    }
 }
 
 /// The values whose metric begins with the prefix.
