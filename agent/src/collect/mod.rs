@@ -11,6 +11,7 @@ mod dmi;
 pub mod filesystems;
 pub mod gpu;
 mod infiniband;
+pub mod kernel_log;
 mod memory;
 mod network;
 mod pressure;
@@ -21,7 +22,7 @@ mod standing;
 pub mod system;
 mod thermal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aim_common::inventory::Section;
 use aim_common::protocol::{Condition, GpuProcesses};
@@ -48,9 +49,15 @@ pub fn all(roots: &Roots) -> Vec<Box<dyn Collector>> {
     ]
 }
 
-/// Every collector that reads the answers of a probe process; the run loop owns the probes.
-pub fn probed(roots: &Roots, probes: &Probes, clock: &SharedClock) -> Vec<Box<dyn Collector>> {
-    let mut collectors: Vec<Box<dyn Collector>> = Vec::new();
+/// Every collector that reads the answers of a probe process or keeps state; the run loop owns both.
+pub fn probed(
+    roots: &Roots,
+    probes: &Probes,
+    state_directory: &Path,
+    clock: &SharedClock,
+) -> Vec<Box<dyn Collector>> {
+    let kernel_log = kernel_log::KernelLogCollector::new(roots, state_directory, SharedClock::clone(clock));
+    let mut collectors: Vec<Box<dyn Collector>> = vec![Box::new(kernel_log)];
     if let Some(feed) = probes.gpu() {
         collectors.push(Box::new(gpu::GpuCollector::new(feed, roots, SharedClock::clone(clock))));
     }
