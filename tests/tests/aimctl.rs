@@ -113,12 +113,13 @@ fn log_01_sessions_are_kept_in_private_files_and_shown_nowhere() {
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
     let held: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     let config = fs::read_to_string(aimctl.config_dir().join("config.toml")).unwrap();
-    let shown: Vec<String> = [&["whoami", "-o", "json"][..], &["session", "list", "-o", "wide"], &["version"]]
-        .iter()
-        .map(|arguments| aimctl.run(arguments))
-        .map(|ended| ended.stdout + &ended.stderr)
-        .chain([config])
-        .collect();
+    let shown: Vec<String> =
+        [&["whoami", "-o", "json"][..], &["session", "list", "-o", "wide"], &["version"]]
+            .iter()
+            .map(|arguments| aimctl.run(arguments))
+            .map(|ended| ended.stdout + &ended.stderr)
+            .chain([config])
+            .collect();
     for secret in ["access_token", "refresh_token"] {
         let secret = held[secret].as_str().unwrap();
         assert!(!shown.iter().any(|text| text.contains(secret)), "a secret is shown");
@@ -141,7 +142,9 @@ fn a_user_comes_gets_roles_is_disabled_and_goes() {
     let server = format!("https://127.0.0.1:{}", coordinator.https_port);
     let pin = coordinator.pin().to_string();
     let zhang = Aimctl::new(&dir.path().join("zhang"));
-    zhang.run(&["login", &server, "-u", "Zhang", "--root-sha256", &pin, "--password-file", password]).success();
+    zhang
+        .run(&["login", &server, "-u", "Zhang", "--root-sha256", &pin, "--password-file", password])
+        .success();
     let who = zhang.json(&["whoami"]);
     assert_eq!(who["permissions"], serde_json::json!(["hosts:read:*", "hosts:update:group:lab1"]));
     assert_eq!(zhang.run(&["user", "list"]).code, DENIED);

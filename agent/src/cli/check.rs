@@ -166,7 +166,7 @@ async fn rights(config: &Config, findings: &mut Findings) {
     let probes =
         Probes::start(&ProbesConfig::new(config.gpu.clone(), config.filesystems.clone()), &roots, &clock);
     let mut collectors = collect::all(&roots);
-    collectors.extend(collect::probed(&roots, &probes, &clock));
+    collectors.extend(collect::probed(&roots, &probes, &config.state_dir, &clock));
     let held = effective_capabilities();
     for collector in &collectors {
         for (right, loss) in collector.privileges() {

@@ -49,7 +49,7 @@ async fn report(output: Output, config: &Config) -> String {
     // Late answers are shown as what they are: unresponsive.
     drop(tokio::time::timeout(PROBES_WITHIN, probes.settled()).await);
     let mut collectors = collect::all(&roots);
-    collectors.extend(collect::probed(&roots, &probes, &clock));
+    collectors.extend(collect::probed(&roots, &probes, &config.state_dir, &clock));
     let mut collectors = CollectorSet::new(collectors);
     let mut aggregator = Aggregator::new();
     let mut sink = SampleSink::new(Round::Full);

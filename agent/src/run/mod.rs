@@ -86,7 +86,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let probes =
         Probes::start(&ProbesConfig::new(config.gpu.clone(), config.filesystems.clone()), &roots, &clock);
     let mut collectors = collect::all(&roots);
-    collectors.extend(collect::probed(&roots, &probes, &clock));
+    collectors.extend(collect::probed(&roots, &probes, &config.state_dir, &clock));
     let collectors = CollectorSet::new(collectors);
     let (spool, found) = Spool::open(config.spool_dir(), config.spool.max_mib.get() * 1024 * 1024);
     let node = facts::Node::read(&roots, clock.now())?;
