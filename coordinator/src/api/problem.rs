@@ -26,6 +26,9 @@ pub enum ApiError {
     /// 403: a browser's change without the token that only a page of ours knows (API-06).
     #[error("send the CSRF token of the session as X-AIM-CSRF")]
     CsrfMissing,
+    /// 403: a page of another origin uses the browser's cookies (API-07).
+    #[error("a page of another origin may not use this session")]
+    ForeignOrigin,
     /// 401 of the KeyVault: one answer whatever the reason (ENR-02).
     #[error("the token is not valid")]
     TokenRefused,
@@ -93,6 +96,7 @@ impl ApiError {
             }
             Self::LoginRefused => (StatusCode::UNAUTHORIZED, "login_refused", "The login was refused"),
             Self::CsrfMissing => (StatusCode::FORBIDDEN, "csrf_missing", "The CSRF token is missing"),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin", "The origin is foreign"),
             Self::TokenRefused => (StatusCode::UNAUTHORIZED, "token_refused", "The token is not valid"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "permission_denied", "Permission is missing"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "It was not found"),

@@ -195,6 +195,15 @@ async fn aut_10_cookies_carry_no_token_to_scripts_and_api_06_changes_need_the_cs
         })
     };
     assert_eq!(send("GET", SESSION, None).await.0, StatusCode::OK);
+    for (origin, expected) in [
+        (fixture.base.as_str(), StatusCode::OK),
+        ("https://evil.example.org", StatusCode::FORBIDDEN),
+        ("https://localhost", StatusCode::FORBIDDEN),
+        ("null", StatusCode::FORBIDDEN),
+    ] {
+        let request = fixture.request("GET", SESSION).header(COOKIE, &jar).header("origin", origin);
+        assert_eq!(answer(request).await.0, expected, "API-07: {origin}");
+    }
     // Every state-changing route, by the table that the server itself uses.
     for row in aim_coordinator::api::resources().iter().flat_map(|resource| (resource.access)()) {
         if row.method.is_safe() || row.rule == aim_coordinator::api::access::Rule::Public {

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::Method;
+use http::{Method, header};
 
 use serde_json::json;
 
 use super::exchange::RequestId;
+use super::host::host_of;
 use crate::api::access::{Access, Rule};
 use crate::api::peer::PeerAddress;
 use crate::api::problem::ApiError;
 use crate::app::SharedApp;
 use crate::audit;
+use crate::auth::credential::Credential;
 use crate::auth::{Origin, Outage};
 
 /// What an operator must be able to do while the database is gone.
@@ -73,6 +75,10 @@ async fn admit(
     if rule == Rule::Public {
         return Ok(());
     }
+    let by_cookie = matches!(Credential::of(request.headers()), Some(Credential::Cookie(_)));
+    if by_cookie && !same_origin(request) {
+        return Err(ApiError::ForeignOrigin);
+    }
     let works_in_outage = WORKS_IN_OUTAGE.contains(&path.as_str());
     let outage = if works_in_outage { Outage::Tolerate } else { Outage::Refuse };
     let session = app.auth.authenticate(request.method(), request.headers(), outage).await?;
@@ -91,10 +97,32 @@ async fn admit(
     Ok(())
 }
 
+/// A browser names the origin of the page that asks, on event streams and changes alike; scripts name none.
+fn same_origin(request: &Request) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
+    let asking = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    asking.is_some_and(|(_, page)| {
+        host_of(request).is_some_and(|host| host.as_str().eq_ignore_ascii_case(page))
+    })
+}
+
 /// Where a request comes from, for those who have no session yet.
 pub fn origin(extensions: &http::Extensions) -> Origin {
     Origin {
         source: extensions.get::<PeerAddress>().map(ToString::to_string).unwrap_or_default(),
         request_id: extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pki_12_what_works_in_an_outage_is_a_route_of_the_table() {
+        let rows: Vec<Access> = crate::api::resources().iter().flat_map(|r| (r.access)()).collect();
+        for path in WORKS_IN_OUTAGE {
+            assert!(rows.iter().any(|row| row.path == path && row.method == Method::POST), "{path}");
+        }
     }
 }

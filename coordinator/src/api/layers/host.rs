@@ -44,7 +44,7 @@ pub async fn check(State(known): State<KnownHosts>, request: Request, next: Next
 }
 
 /// The one host that the request names; `None` where there is none, or two that differ.
-fn host_of(request: &Request) -> Option<Authority> {
+pub(super) fn host_of(request: &Request) -> Option<Authority> {
     let mut named = request.headers().get_all(header::HOST).iter();
     let header = match (named.next(), named.next()) {
         (Some(value), None) => Some(value.to_str().ok()?.parse::<Authority>().ok()?),
