@@ -7,6 +7,7 @@ use aim_common::inventory::{Cpu, Fact, List, NumaNode, Section, Text, UnknownRea
 use aim_common::metric::Metric;
 
 use super::pressure::Pressure;
+use super::processor::Processor;
 use super::source::{self, KeptFile, float};
 use super::{CollectError, Collector, Roots, Round, SampleSink};
 
@@ -14,8 +15,6 @@ use super::{CollectError, Collector, Roots, Round, SampleSink};
 pub(super) const TICKS_PER_SECOND: f64 = 100.0;
 /// CPUs whose frequency is read each report: on older kernels each read interrupts that CPU.
 const FREQUENCY_SAMPLES: usize = 16;
-/// The first processor's part of `/proc/cpuinfo`; the whole takes 1.5 KiB for each CPU.
-const CPUINFO_START: u64 = 8 * 1024;
 
 /// CPU time since boot by what it went to, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -161,20 +160,15 @@ impl CpuCollector {
     }
 
     fn facts(&self) -> Cpu {
-        let cpuinfo =
-            source::read_start(&self.cpuinfo, CPUINFO_START).map_err(|error| source::reason(&error));
-        let named = |name: &str| match &cpuinfo {
-            Ok(cpuinfo) => cpuinfo_value(cpuinfo, name.as_bytes()),
-            Err(reason) => Fact::Unknown(*reason),
-        };
+        let processor = Processor::read(&self.cpuinfo);
         let online = source::fact(&self.cpus.join("online"));
         let ids = online.clone().and_then(|list| cpu_list(&list).ok_or(UnknownReason::Malformed));
         let topology = ids.as_ref().map(|ids| Topology::read(&self.cpus, ids)).map_err(|reason| *reason);
         let threads = ids.map(|ids| ids.len()).map(count);
         Cpu {
-            model: named("model name"),
-            vendor: named("vendor_id"),
-            microcode: named("microcode"),
+            model: processor.model,
+            vendor: processor.vendor,
+            microcode: processor.microcode,
             sockets: topology.as_ref().map_err(|reason| *reason).and_then(Topology::sockets).into(),
             cores: topology.as_ref().map_err(|reason| *reason).and_then(Topology::cores).into(),
             threads: threads.into(),
@@ -306,16 +300,6 @@ fn cpu_list(list: &[u8]) -> Option<Vec<u32>> {
         ids.extend(first..=last);
     }
     Some(ids)
-}
-
-/// A value of the first processor in `/proc/cpuinfo`.
-fn cpuinfo_value(cpuinfo: &[u8], name: &[u8]) -> Fact<Text> {
-    let value = source::lines(cpuinfo).find_map(|line| {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (key, value) = line.split_at_checked(colon)?;
-        (key.trim_ascii() == name).then(|| source::text(value.get(1..).unwrap_or_default()))
-    });
-    value.filter(|value| !value.is_empty()).ok_or(UnknownReason::NotPresent).into()
 }
 
 /// `Node 0 MemTotal:  131072 kB`, in bytes.

@@ -15,6 +15,7 @@ pub mod kernel_log;
 mod memory;
 mod network;
 mod pressure;
+mod processor;
 mod set;
 mod sink;
 mod source;

@@ -5,7 +5,7 @@ use std::fs;
 use super::{GPUS, HCAS, HostTree};
 
 impl HostTree {
-    pub(super) fn disks(&self) {
+    pub(crate) fn disks(&self) {
         let mut diskstats = Vec::new();
         for disk in 0..4 {
             let controller = format!("sys/devices/pci0000:80/0000:8{disk}:00.0/nvme/nvme{disk}");
@@ -74,7 +74,7 @@ impl HostTree {
         fs::write(self.path("sys/block/sda/device/vpd_pg80"), b"\x00\x80\x00\x0a   MSA1234trailing").unwrap();
     }
 
-    pub(super) fn network(&self) {
+    pub(crate) fn network(&self) {
         let mut dev = vec![
             "Inter-|   Receive                            |  Transmit".to_owned(),
             " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop"
@@ -174,7 +174,7 @@ impl HostTree {
         self.write("proc/net/dev", &dev.join("\n"));
     }
 
-    pub(super) fn infiniband(&self) {
+    pub(crate) fn infiniband(&self) {
         for (number, address) in HCAS.iter().enumerate() {
             let lid = format!("{:#x}", 0x1a + number);
             self.hca(
@@ -258,7 +258,7 @@ impl HostTree {
         );
     }
 
-    pub(super) fn sensors(&self) {
+    pub(crate) fn sensors(&self) {
         for package in 0..2 {
             let device = format!("sys/devices/platform/coretemp.{package}");
             let chip = format!("{device}/hwmon/hwmon{package}");
@@ -298,7 +298,7 @@ impl HostTree {
     }
 
     /// The cards on the PCI bus, as the kernel shows them without any driver's help.
-    pub(super) fn gpus(&self) {
+    pub(crate) fn gpus(&self) {
         for (number, address) in GPUS.iter().enumerate() {
             let device = pci(address);
             let numa_node = if number < 4 { "0" } else { "1" };

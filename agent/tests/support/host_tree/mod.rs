@@ -1,4 +1,4 @@
-//! A GPU node's `/proc` and `/sys` in a temporary directory, written from the kernel's documentation: two sockets of 32
+//! A GPU node's `/proc` and `/sys` in a temporary directory, written from the kernel's documentation: two sockets of 16
 //! cores with two threads each, 8 GPUs, 8 InfiniBand HCAs and a RoCE bond, NVMe disks, EDAC, hwmon.
 
 mod devices;
@@ -48,6 +48,15 @@ impl HostTree {
             fs::create_dir(directory.path().join(root)).unwrap();
         }
         Self { directory }
+    }
+
+    /// Some parts of the GPU node: a whole one takes a busy disk a second.
+    pub(crate) fn of(parts: &[fn(&Self)]) -> Self {
+        let tree = Self::empty();
+        for part in parts {
+            part(&tree);
+        }
+        tree
     }
 
     /// The whole GPU node.
@@ -106,7 +115,7 @@ impl HostTree {
 
     /// `/proc/stat` with this first line.
     pub(crate) fn stat(&self, cpu: &str) {
-        let cpus: Vec<String> = (0..128).map(|cpu| format!("cpu{cpu} 10 0 10 100 0 0 0 0 0 0")).collect();
+        let cpus: Vec<String> = (0..64).map(|cpu| format!("cpu{cpu} 10 0 10 100 0 0 0 0 0 0")).collect();
         let cpus = cpus.join("\n");
         let interrupts = "0 ".repeat(2000);
         self.write(
@@ -118,7 +127,7 @@ impl HostTree {
         );
     }
 
-    fn system(&self) {
+    pub(crate) fn system(&self) {
         self.write_all(
             "proc",
             &[
@@ -155,7 +164,7 @@ impl HostTree {
         );
     }
 
-    fn cpus(&self) {
+    pub(crate) fn cpus(&self) {
         self.stat("1000 200 300 5000 400 50 60 70 0 0");
         self.write("proc/loadavg", "12.50 8.25 4.00 17/2345 99999");
         self.write("proc/uptime", "86400.55 9999999.99");
@@ -165,28 +174,31 @@ impl HostTree {
             self.write(&format!("proc/pressure/{name}"), &format!("{}\n{}", line("some"), line("full")));
         }
         let cpus = "sys/devices/system/cpu";
-        self.write_all(cpus, &[("online", "0-127"), ("offline", ""), ("possible", "0-127")]);
-        for cpu in 0..128 {
+        self.write_all(cpus, &[("online", "0-63"), ("offline", ""), ("possible", "0-63")]);
+        for cpu in 0..64 {
             // The second threads come after all first ones.
-            let core = cpu % 64;
+            let core = cpu % 32;
             let topology = format!("{cpus}/cpu{cpu}/topology");
-            let (package, core) = ((core / 32).to_string(), (core % 32).to_string());
+            let (package, core) = ((core / 16).to_string(), (core % 16).to_string());
             self.write_all(
                 &topology,
                 &[("physical_package_id", &package), ("core_id", &core), ("die_id", "0")],
             );
-            let policy = format!("{cpus}/cpufreq/policy{cpu}");
+        }
+        // More policies than frequencies are read.
+        for policy in 0..20 {
+            let policy = format!("{cpus}/cpufreq/policy{policy}");
             self.write_all(&policy, &[("scaling_cur_freq", "2800000"), ("scaling_governor", "performance")]);
         }
         self.write(&format!("{cpus}/cpu0/cpufreq/cpuinfo_max_freq"), "4100000");
-        for (node, list) in [(0, "0-31,64-95"), (1, "32-63,96-127")] {
+        for (node, list) in [(0, "0-15,32-47"), (1, "16-31,48-63")] {
             let directory = format!("sys/devices/system/node/node{node}");
             let memory = format!("Node {node} MemTotal:       1056563200 kB\nNode {node} MemFree:  5 kB");
             self.write_all(&directory, &[("cpulist", list), ("meminfo", &memory)]);
         }
     }
 
-    fn memory(&self) {
+    pub(crate) fn memory(&self) {
         self.write(
             "proc/meminfo",
             "MemTotal:       2113126400 kB\nMemFree:        1800000000 kB\nMemAvailable:   2000000000 kB\n\
