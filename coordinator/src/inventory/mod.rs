@@ -317,13 +317,13 @@ impl Inventory {
     fn set_absent(&self, node: &Node, since: EpochMs, cause: &str) {
         let last_seen = {
             let mut state = node.state();
-            let former =
-                std::mem::replace(&mut state.presence, Presence::Absent { since, cause: cause.to_owned() });
-            match former {
-                // Told already: a silence that turns out to have a cause only changes the cause.
-                Presence::Absent { cause: former_cause, .. } if former_cause == cause => return,
-                _ => {}
+            // Told already; but a silence may turn out to have a cause.
+            if let Presence::Absent { cause: former, .. } = &state.presence
+                && (cause == "unknown" || former == cause)
+            {
+                return;
             }
+            state.presence = Presence::Absent { since, cause: cause.to_owned() };
             state.last_seen.map_or(since, |seen| seen.wall)
         };
         self.note(Note::Node(node.id, NodeWrite::Absent { since, cause: cause.to_owned(), last_seen }));
