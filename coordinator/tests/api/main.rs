@@ -3,6 +3,7 @@
 mod access;
 mod audit_trail;
 mod login;
+mod nodes;
 mod slow_clients;
 mod start;
 mod support;
