@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod own_mounts;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use aim_common::event::EventKind;
 use aim_common::inventory::{Fact, GpuLibraryState, GpuState, Gpus, Section, UnknownReason};
 use aim_common::metric::Metric;
 use nvidia_ml::Installed;
+use own_mounts::{has_own_mounts, run, text};
 
 /// Far beyond what is waited for on any machine; a test that reaches it has failed.
 const GIVE_UP: Duration = Duration::from_mins(1);
@@ -320,4 +323,71 @@ async fn flt_33_mig_instances_come_and_go() {
     assert_eq!(processes.processes[0].gpu_uuid.as_str(), "MIG-1");
     assert_eq!(processes.processes[0].memory_bytes, None);
     node.probes.shutdown().await;
+}
+
+/// A small file system that can be frozen: who writes to it sleeps uninterruptibly until it is thawed.
+struct Freezer {
+    mount_point: PathBuf,
+}
+
+impl Freezer {
+    fn new(folder: &std::path::Path) -> Self {
+        let (image, mount_point) = (folder.join("image"), folder.join("frozen"));
+        std::fs::File::create(&image).unwrap().set_len(8 * 1024 * 1024).unwrap();
+        std::fs::create_dir(&mount_point).unwrap();
+        run("mkfs.ext4", &["-q", text(&image)]);
+        run("mount", &["-o", "loop", text(&image), text(&mount_point)]);
+        run("fsfreeze", &["--freeze", text(&mount_point)]);
+        Self { mount_point }
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        // Also after a failure: nothing may stay frozen.
+        let _ = std::process::Command::new("fsfreeze").args(["--unfreeze", text(&self.mount_point)]).status();
+        let _ = std::process::Command::new("umount").args(["--lazy", text(&self.mount_point)]).status();
+    }
+}
+
+fn is_uninterruptible(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats
+        .into_iter()
+        .any(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('D')))
+}
+
+#[tokio::test]
+async fn flt_32_an_uninterruptible_driver_call_neither_stops_the_agent_nor_is_killed() {
+    if !has_own_mounts("flt_32_an_uninterruptible_driver_call_neither_stops_the_agent_nor_is_killed") {
+        return;
+    }
+    let mut node = Node::start(r#"{"gpus": [{}, {}]}"#);
+    node.until("two cards", |node| (node.states() == [const { GpuState::Working }; 2]).then_some(())).await;
+    let freezer = Freezer::new(node.folder.path());
+    let file = freezer.mount_point.join("wedge");
+    node.fake
+        .scenario(&format!(
+            r#"{{"gpus": [{{}}, {{}}], "faults": [
+                {{"function": "nvmlDeviceGetPowerUsage", "gpu": 0, "effect": {{"write_to": "{}"}}}}]}}"#,
+            text(&file)
+        ))
+        .unwrap();
+    node.until("the hang", |node| (node.count(EventKind::GpuProbeUnresponsive) == 1).then_some(())).await;
+    let helpers = node.helpers();
+    assert_eq!(helpers.len(), 1);
+    assert!(is_uninterruptible(helpers[0]), "the call is one that no signal ends");
+    // The statement's own bound: 10 s.
+    tokio::time::timeout(Duration::from_secs(10), node.probes.shutdown()).await.unwrap();
+    let alive = || std::path::Path::new(&format!("/proc/{}/stat", helpers[0])).exists();
+    assert!(alive(), "AGT-09: it is left to itself");
+    drop(freezer);
+    let gone = async {
+        while std::fs::read_to_string(format!("/proc/{}/maps", helpers[0])).is_ok_and(|maps| !maps.is_empty())
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(GIVE_UP, gone).await.expect("it ends when its call returns");
 }
