@@ -168,7 +168,8 @@ impl Default for Ring {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".to_owned() }
+        // quinn warns of each packet that an absent coordinator refuses.
+        Self { filter: "info,quinn_udp=error".to_owned() }
     }
 }
 

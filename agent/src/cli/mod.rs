@@ -7,6 +7,7 @@ mod run;
 mod status;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aim_agent::config::Config;
 use aim_agent::exit::{self, Exit};
@@ -107,6 +108,8 @@ pub(crate) fn fail(exit: Exit, reason: &dyn std::fmt::Display) -> Exit {
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Disk work and name look-ups are rare: their threads need not wait for the next.
+        .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(|error| fail(Exit::Failed, &format!("cannot start the runtime: {error}")))
 }

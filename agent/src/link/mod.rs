@@ -129,6 +129,8 @@ pub enum Trouble {
 pub struct OpenSession {
     /// The coordinator's address.
     pub address: String,
+    /// The connection, for its figures.
+    pub connection: quinn::Connection,
     /// What this node said in Hello.
     pub facts: HelloFacts,
     /// What it said.

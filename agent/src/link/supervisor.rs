@@ -248,6 +248,7 @@ impl Supervisor {
         let streams = opened.streams();
         let open = OpenSession {
             address: address.to_owned(),
+            connection: opened.connection.clone(),
             facts: opened.facts.clone(),
             welcome: opened.welcome.clone(),
             samples: streams.samples.clone(),

@@ -177,6 +177,11 @@ impl Agent {
         let now = self.clock.monotonic();
         self.collect(now);
         let replay = self.send(now);
+        if self.session.as_mut().is_some_and(|session| session.is_silent(now)) {
+            tracing::warn!("no packet from the coordinator for 10 s");
+            self.session = None;
+            self.connect_anew();
+        }
         if self.spool_view.in_memory && now >= self.disk_retry_at {
             self.disk_retry_at = now + DISK_RETRY;
             self.spool.waiting().retry_disk = true;

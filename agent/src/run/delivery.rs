@@ -13,6 +13,10 @@ use crate::report::{Interval, SessionReports};
 /// From one late report to the next: far below the coordinator's limit of 100 messages a second.
 const REPLAY_EVERY: Duration = Duration::from_millis(50);
 
+/// Without any packet for so long the coordinator is gone, restarted or unreachable: five heartbeats and all their
+/// repetitions were not answered. QUIC itself would wait for 30 s.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// An open session and what it has sent.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -25,12 +29,23 @@ pub(super) struct Delivery {
     /// Sequences sent and not acknowledged.
     in_flight: Vec<u64>,
     replay_at: Duration,
+    /// Packets received, and since when no more.
+    received: (u64, Duration),
 }
 
 impl Delivery {
     /// A session in which nothing was sent yet.
     pub(super) fn new(open: OpenSession, reports: SessionReports, next_record: u64) -> Self {
-        Self { open, reports, next_record, reading: false, in_flight: Vec::new(), replay_at: Duration::ZERO }
+        let received = (0, Duration::ZERO);
+        Self {
+            open,
+            reports,
+            next_record,
+            reading: false,
+            in_flight: Vec::new(),
+            replay_at: Duration::ZERO,
+            received,
+        }
     }
 
     /// The coordinator's address.
@@ -41,6 +56,15 @@ impl Delivery {
     /// The spool that Hello named; batches of another one would end the session.
     pub(super) fn spool_id(&self) -> SpoolId {
         self.open.facts.spool_id
+    }
+
+    /// The coordinator has been silent for too long.
+    pub(super) fn is_silent(&mut self, now: Duration) -> bool {
+        let received = self.open.connection.stats().udp_rx.datagrams;
+        if received != self.received.0 {
+            self.received = (received, now);
+        }
+        now.saturating_sub(self.received.1) >= SILENCE
     }
 
     fn frame<M: Message>(&self, message: &M) -> Vec<u8> {
