@@ -5,6 +5,7 @@
 #   AIM_RUN_DIR         where state lives (./.run)      AIM_RUN_HTTPS_PORT  port of the API (8443)
 #   AIM_RUN_PROFILE     cargo profile (dev, release)    AIM_RUN_LINK_PORT   port of the link to agents (7443)
 #   AIM_RUN_BIN_DIR     programs already built; nothing is built then
+# shellcheck disable=SC2317  # the trap and main reach what looks unreachable
 set -euo pipefail
 umask 077
 
@@ -193,7 +194,6 @@ start_agent() {
 alive() { kill -0 "$1" 2>/dev/null; }
 
 # Agent first, so that it can say good-bye; each gets 20 s before it is killed.
-# shellcheck disable=SC2317  # called by the trap
 stop_all() {
     trap '' INT TERM HUP
     local pid deadline
