@@ -91,7 +91,10 @@ pub(super) async fn processes(context: &Context, node: &str) -> Result<(), CliEr
     }
     let list: GpuProcessList = typed(list)?;
     match (list.age_ms, list.left_out) {
-        (None, _) => output::note("the node has not reported processes: unknown"),
+        (None, _) => {
+            output::note("unknown: the node has not reported its processes");
+            return Ok(());
+        }
         (Some(_), 0) => {}
         (Some(_), left_out) => output::note(&format!("{left_out} more are not in the node's report")),
     }

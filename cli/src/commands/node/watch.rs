@@ -48,7 +48,7 @@ pub(super) async fn all(context: &Context) -> Result<(), CliError> {
                     let mut rows: Vec<NodeSummary> = nodes.values().cloned().collect();
                     rows.sort_by(|a, b| a.name.cmp(&b.name));
                     let table = context.output.table(&rows, Context::view(&client));
-                    output::print(&format!("{CLEAR}{} nodes on {}\n\n{table}", rows.len(), client.server()))?;
+                    output::print(&format!("{CLEAR}{} in all, on {}\n\n{table}", rows.len(), client.server()))?;
                     stale = false;
                 }
             }
