@@ -232,3 +232,35 @@ impl TokenKey {
         self.mac(&input).finalize().into_bytes().into()
     }
 }
+
+/// Secrets cannot be shown, compared in a hurry, or written out (ENR-11): none of these compiles.
+///
+/// ```compile_fail,E0277
+/// let secret = aim_common::enrolment::Secret::new(String::new());
+/// format!("{secret:?}");
+/// ```
+/// ```compile_fail,E0277
+/// let secret = aim_common::enrolment::Secret::new(String::new());
+/// format!("{secret}");
+/// ```
+/// ```compile_fail,E0369
+/// let secret = aim_common::enrolment::Secret::new(String::new());
+/// let _ = secret == secret;
+/// ```
+/// ```compile_fail,E0369
+/// fn same(one: aim_common::enrolment::TokenSignature, other: aim_common::enrolment::TokenSignature) -> bool {
+///     one == other
+/// }
+/// ```
+/// ```compile_fail,E0277
+/// fn shown(token: aim_common::enrolment::TokenId, nonce: aim_common::enrolment::Nonce) -> String {
+///     format!("{token:?} {nonce:?}")
+/// }
+/// ```
+/// ```compile_fail,E0277
+/// fn shown(key: aim_common::enrolment::TokenKey, claims: aim_common::enrolment::TokenClaims) -> String {
+///     format!("{key:?} {claims:?}")
+/// }
+/// ```
+#[cfg(doctest)]
+pub mod enr_11_secrets_are_not_shown {}

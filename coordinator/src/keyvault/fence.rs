@@ -34,7 +34,12 @@ impl KeyVault {
         journal: &JournalState,
         journal_was_there: bool,
     ) -> Result<(), VaultError> {
-        if let Some(reason) = self.database_is_older(journal, journal_was_there).await? {
+        // A fence that nobody lifted stays up: what follows mends the very traces it was raised for.
+        if let Some(reason) = &journal.fence {
+            self.raise_fence(reason.clone());
+        } else if let Some(reason) = self.database_is_older(journal, journal_was_there).await? {
+            let raised = Record::FenceRaised { at: self.clock.now(), reason: reason.clone() };
+            self.journal.append(&raised).await?;
             self.raise_fence(reason);
         }
         // The journal decides whatever the operator does about the fence: what is dead stays dead.

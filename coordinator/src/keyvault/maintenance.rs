@@ -75,7 +75,7 @@ impl KeyVault {
     }
 
     /// Since when the database is away by the monotonic clock; enters and leaves report-only mode.
-    async fn watch_database(&self, lost_since: Option<Duration>) -> Option<Duration> {
+    pub(super) async fn watch_database(&self, lost_since: Option<Duration>) -> Option<Duration> {
         let now = self.clock.monotonic();
         let answer = tokio::time::timeout(ROUND, self.store.ping()).await;
         let detail = match answer {

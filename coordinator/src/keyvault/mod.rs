@@ -272,3 +272,6 @@ fn open_token_key(path: &Path) -> Result<TokenKey, KeyVaultError> {
     let damaged = |_| KeyVaultError::TokenKey { path: path.display().to_string() };
     Ok(TokenKey::new(bytes.try_into().map_err(damaged)?))
 }
+
+#[cfg(test)]
+mod tests;

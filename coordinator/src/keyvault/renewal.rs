@@ -82,7 +82,7 @@ impl KeyVault {
         let generation = {
             let registry = self.identities.read();
             let known = registry.node(node).ok_or(VaultError::Refused)?;
-            // The first certificate after enrolment or after a use may come at once; repeats without a use may not.
+            // Whoever does not use what it got may not ask for more at once.
             let unused = known.newest_generation > known.active_generation;
             if unused && now.since_ms(known.last_issued) < lifetime_ms / RENEWALS_PER_LIFETIME {
                 return Err(VaultError::TooMany { retry_after_seconds: 60 });

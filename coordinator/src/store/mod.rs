@@ -101,7 +101,9 @@ impl Store {
             // FULL, not NORMAL: what was acknowledged must survive a power cut.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            // What was deleted is overwritten: a token's hash must not stay behind in free space (ENR-14).
+            .pragma("secure_delete", "ON");
         let opened = |source| StoreError::Open { what: path.display().to_string(), source };
         let pool = |connections| {
             SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)

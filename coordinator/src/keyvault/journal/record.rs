@@ -57,6 +57,13 @@ pub enum Record {
         /// The node.
         node: NodeId,
     },
+    /// The database was found older than the journal.
+    FenceRaised {
+        /// When.
+        at: EpochMs,
+        /// What did not fit.
+        reason: String,
+    },
     /// An operator accepted the database as it is; the mark follows.
     FenceLifted {
         /// When.
@@ -108,6 +115,8 @@ pub struct JournalState {
     pub redeemed: HashMap<Sha256Digest, EpochMs>,
     /// Revoked nodes.
     pub revoked: HashMap<NodeId, Revocation>,
+    /// Why the fence is up, where no operator has lifted it since.
+    pub fence: Option<String>,
 }
 
 impl JournalState {
@@ -126,8 +135,9 @@ impl JournalState {
                     revocation.stored = true;
                 }
             }
+            Record::FenceRaised { reason, .. } => self.fence = Some(reason),
             // The marks before it belong to a database that is gone.
-            Record::FenceLifted { .. } => self.mark = None,
+            Record::FenceLifted { .. } => (self.mark, self.fence) = (None, None),
         }
     }
 }
