@@ -125,7 +125,10 @@ pub async fn connect(
             return Ok(Opened { facts: facts.clone(), welcome, connection, session, control });
         }
         // In TLS 1.3 the client is done first: a refused certificate shows in the first reading (the closing says why).
-        Ok(Err(error)) => connection.close_reason().map_or(error, |reason| trouble_of(&reason)),
+        Ok(Err(error)) => match connection.close_reason() {
+            Some(ConnectionError::LocallyClosed) | None => error,
+            Some(reason) => trouble_of(&reason),
+        },
         Err(_) => LinkError::new(Trouble::Unavailable, "no Welcome within 10 s"),
     };
     connection.close(VarInt::from_u32(CloseCode::Done.code()), b"");
@@ -152,8 +155,10 @@ async fn greet(
         }
         Ok(_) => Err(LinkError::new(Trouble::Unavailable, "the coordinator did not begin with Welcome")),
         Err(stop) => {
-            let code = stop.code.unwrap_or(CloseCode::Done);
-            connection.close(VarInt::from_u32(code.code()), b"");
+            // A connection that the coordinator closed keeps its cause: closing it again would hide a refusal.
+            if let Some(code) = stop.code {
+                connection.close(VarInt::from_u32(code.code()), b"");
+            }
             Err(LinkError::new(Trouble::Unavailable, stop.reason))
         }
     }
