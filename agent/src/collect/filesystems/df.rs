@@ -116,6 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_is_a_path_wins_over_a_word_although_it_is_farther_from_the_root() {
+        let list = [
+            ("1 0 8:1 / / rw - ext4 root rw", 1),
+            ("2 0 8:1 / /mnt rw - ext4 /dev/sda1 rw", 1),
+            ("3 0 8:1 / /m rw - ext4 word rw", 1),
+        ];
+        assert_eq!(shown(&list), ["/m"], "and then again the one nearest to the root");
+        assert_eq!(shown(&list[..2]), ["/mnt"]);
+    }
+
+    #[test]
     fn two_exports_of_one_server_are_both_shown() {
         let list = [
             ("1 0 0:40 / /home rw - nfs4 server:/home rw", 40),
