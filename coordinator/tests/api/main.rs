@@ -2,6 +2,7 @@
 
 mod access;
 mod audit_trail;
+mod host;
 mod keyvault;
 mod login;
 mod nodes;

@@ -63,6 +63,11 @@ fn a_taken_port_an_open_state_directory_and_a_damaged_database_end_with_78() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let file = directory.path().join("coordinator.toml");
     let state = directory.path().join("state");
+    let text_of = |state: &str| {
+        format!(
+            "state_dir = \"{state}\"\n[https]\nlisten = \"127.0.0.1:0\"\n[link]\nlisten = \"127.0.0.1:0\"\n"
+        )
+    };
     let write = |https: &str| {
         let text = format!(
             "state_dir = \"{}\"\n[https]\nlisten = \"{https}\"\n[link]\nlisten = \"127.0.0.1:0\"\n",
@@ -77,6 +82,11 @@ fn a_taken_port_an_open_state_directory_and_a_damaged_database_end_with_78() {
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert!(error_of(&coordinator(&file, &["serve"])).contains("chmod 700"));
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let unwritable = text_of("/proc/aim-state");
+    std::fs::write(&file, unwritable).unwrap();
+    assert!(error_of(&coordinator(&file, &["serve"])).contains("/proc/aim-state"));
+
+    write("127.0.0.1:0");
     std::fs::write(state.join("coordinator.db"), b"this is no database, whatever its name says".repeat(100))
         .unwrap();
     assert!(error_of(&coordinator(&file, &["serve"])).contains("coordinator.db"));

@@ -90,6 +90,35 @@ impl Fixture {
         answer["access_token"].as_str().unwrap().to_owned()
     }
 
+    /// Enrols a node through the real path, and waits until the API shows it.
+    pub(crate) async fn enrol(&self, admin: &str, node: &str) {
+        let asked = json!({"node": node});
+        let (status, token) =
+            self.call(admin, "POST", "/api/keyvault/agent/generate-token", Some(asked)).await;
+        assert_eq!(status, StatusCode::OK, "{token}");
+        let body = json!({"token": token["token"], "signature": token["signature"], "nonce": token["nonce"],
+            "node": node, "csr": csr()});
+        let enrolled = answer(self.request("POST", "/api/keyvault/agent/enroll").json(&body)).await;
+        assert_eq!(enrolled.0, StatusCode::OK, "{}", enrolled.1);
+        let clock = &self.running.app.clock;
+        let deadline = clock.monotonic() + Duration::from_secs(30);
+        while self.call(admin, "GET", &format!("/api/v1/nodes/{node}"), None).await.0 != StatusCode::OK {
+            assert!(clock.monotonic() < deadline, "{node} was enrolled and never shown");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Asks for approval of a node, and gives the request's number.
+    pub(crate) async fn ask_for_approval(&self, admin: &str, node: &str) -> i64 {
+        let body = json!({"node": node, "csr": csr()});
+        let asked = answer(self.request("POST", "/api/keyvault/agent/request").json(&body)).await;
+        assert_eq!(asked.1["status"], "pending", "{asked:?}");
+        let (_, list) = self.call(admin, "GET", "/api/v1/enrolment-requests", None).await;
+        let items = list.get("items").unwrap_or(&list).as_array().unwrap().clone();
+        let found = items.iter().find(|request| request.to_string().contains(&format!("\"{node}\"")));
+        found.unwrap_or_else(|| panic!("{node} in {list}"))["id"].as_i64().unwrap()
+    }
+
     /// The records of the audit trail, oldest first.
     pub(crate) async fn audit(&self) -> Vec<aim_coordinator::store::audit::AuditRow> {
         self.running.app.store.audit_chain(0, 10_000).await.unwrap()
@@ -99,6 +128,14 @@ impl Fixture {
         self.running.shutdown().await;
         self.directory
     }
+}
+
+/// A request for a certificate with a key of its own.
+fn csr() -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.serialize_request(&key).unwrap().pem().unwrap()
 }
 
 /// A client that trusts this coordinator's CA and nothing else.
