@@ -313,6 +313,11 @@ impl Supervisor {
             }
         };
         streams.close().await;
+        if matches!(after, After::Refused) {
+            let waiting = LinkEvent::Waiting { trouble: Trouble::Refused, reason: reason.clone() };
+            // The end of the channel shows at the next event.
+            drop(self.emit(waiting).await);
+        }
         match self.emit(LinkEvent::Closed { reason }).await {
             Ok(()) => after,
             Err(end) => end,
