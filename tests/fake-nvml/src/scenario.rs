@@ -242,7 +242,8 @@ struct Loaded {
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
-/// The scenario as the file stands now. A file that cannot be read leaves the former scenario: writers are not atomic.
+/// The scenario as the file stands now. A file that cannot be understood leaves the former scenario: writers are not
+/// atomic. Without a file all is well, so that a hang ends with the folder of the test that wanted it.
 pub(crate) fn current() -> Arc<Scenario> {
     let path = path();
     let stamp = path.as_deref().and_then(stamp);
@@ -250,7 +251,10 @@ pub(crate) fn current() -> Arc<Scenario> {
     if let Some(former) = loaded.as_ref().filter(|former| former.stamp == stamp) {
         return Arc::clone(&former.scenario);
     }
-    let read = path.and_then(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok());
+    let read = match (stamp, path) {
+        (Some(_), Some(path)) => std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()),
+        _ => Some(Scenario::default()),
+    };
     let scenario = match (read, loaded.as_ref()) {
         (Some(read), _) => Arc::new(read),
         (None, Some(former)) => return Arc::clone(&former.scenario),
@@ -283,6 +287,11 @@ fn own_path() -> Option<PathBuf> {
         let end = usize::from_str_radix(end, 16).ok()?;
         (start..end)
             .contains(&code)
-            .then(|| rest.find('/').and_then(|at| rest.get(at..)).map(PathBuf::from))?
+            .then(|| rest.find('/').and_then(|at| rest.get(at..)).map(without_deleted))?
     })
+}
+
+/// The kernel marks the path of a library whose file is gone.
+fn without_deleted(path: &str) -> PathBuf {
+    path.strip_suffix(" (deleted)").unwrap_or(path).into()
 }

@@ -74,3 +74,16 @@ fn faults_are_codes_of_nvml() {
     let nvml = load(&fake).unwrap();
     assert!(matches!(nvml.device_by_index(0).unwrap().name(), Err(NvmlError::Unknown)));
 }
+
+#[test]
+fn a_hang_ends_with_the_folder_of_the_test_that_wanted_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Installed::into_folder(folder.path()).unwrap();
+    fake.scenario(r#"{"faults": [{"function": "nvmlDeviceGetCount_v2", "effect": "hang"}]}"#).unwrap();
+    let nvml = load(&fake).unwrap();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| nvml.device_count().unwrap());
+        drop(folder);
+        assert_eq!(call.join().unwrap(), 8);
+    });
+}
