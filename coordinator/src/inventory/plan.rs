@@ -292,3 +292,84 @@ fn event_row(node: NodeId, origin: (SpoolId, i64), event: &Event) -> EventRow {
         attributes: event.attributes.iter().map(|(name, value)| (storable(name), storable(value))).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aim_common::identity::{BootId, NodeId};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::nodes::{NodeRow, NodeState};
+
+    fn node() -> Arc<Node> {
+        Node::new(NodeRow {
+            id: NodeId::from_random([1; 16]),
+            name: "gpu1".parse().unwrap(),
+            state: NodeState::Living,
+            owner: None,
+            enrolled_at: EpochMs(0),
+            quarantine: None,
+            machine_id_sha256: None,
+            agent_version: None,
+            boot_id: None,
+            inventory_sha256: None,
+            last_seen: None,
+            absent_since: None,
+            absent_cause: None,
+            labels: BTreeMap::new(),
+            groups: Vec::new(),
+        })
+    }
+
+    fn event(occurred: i64) -> Record {
+        Record::Event(Event {
+            kind: EventKind::GpuXid,
+            severity: Severity::Info,
+            occurred: EpochMs(occurred),
+            boot_id: BootId::from_random([1; 16]),
+            subject: "a\0b".into(),
+            message: "".into(),
+            attributes: Vec::new().try_into().unwrap(),
+        })
+    }
+
+    proptest! {
+        /// INV-1: whatever is repeated, in whatever groups, each sequence is stored once, in order, and the position
+        /// never goes back.
+        #[test]
+        fn inv_1_repetitions_are_stored_once(batches in prop::collection::vec((0_u64..40, 1_u64..20), 1..30)) {
+            let node = node();
+            let spool = SpoolId::from_random([2; 16]);
+            let mut position = None;
+            let mut stored = Vec::new();
+            for (first, count) in batches {
+                // An agent begins at or before the next record that is not durable.
+                let next = position.map_or(0, |position: i64| u64::try_from(position).unwrap() + 1);
+                let first = first.min(next);
+                let records = (first..first + count)
+                    .map(|sequence| SpoolRecord { sequence, record: event(0) })
+                    .collect();
+                let mut plan = Plan::new(EpochMs(0));
+                let reached = plan.add_batch(&Batch { node: Arc::clone(&node), spool, records }, position);
+                prop_assert!(reached >= position);
+                let durable = plan.group.positions.get(&(node.id, spool)).copied();
+                prop_assert_eq!(durable, (reached != position).then_some(reached).flatten());
+                prop_assert_eq!(plan.group.records.len(), plan.group.events.len());
+                stored.extend(plan.group.records.iter().map(|row| row.sequence));
+                position = reached;
+            }
+            let all: Vec<i64> = (0..=position.unwrap()).collect();
+            prop_assert_eq!(stored, all);
+        }
+
+        #[test]
+        fn inj_09_a_nodes_time_is_clamped_to_what_can_be_written(occurred in any::<i64>()) {
+            let mut plan = Plan::new(EpochMs(0));
+            let records = vec![SpoolRecord { sequence: 0, record: event(occurred) }];
+            plan.add_batch(&Batch { node: node(), spool: SpoolId::from_random([2; 16]), records }, None);
+            let stored = plan.group.events.first().unwrap();
+            prop_assert!((0..=EpochMs::MAX.0).contains(&stored.occurred.0));
+            prop_assert_eq!(&stored.subject, "a\u{fffd}b");
+        }
+    }
+}

@@ -175,6 +175,29 @@ fn qui_10_what_only_the_coordinator_sends_is_refused_from_an_agent() {
 }
 
 #[test]
+fn idn_03_of_all_kinds_only_those_of_the_table_are_taken_from_an_agent() {
+    for kind in Kind::ALL {
+        let mut forged = report();
+        forged.header.kind = kind.number();
+        let rule = rule(*kind);
+        for (stream, bidirectional) in [(4, true), (2, false)] {
+            let mut session = open();
+            session.stream_opened(stream, bidirectional);
+            let taken = session.frame(stream, &forged);
+            let fits = rule.sender != Sender::Coordinator && rule.role.is_bidirectional() == bidirectional;
+            assert!(fits || taken == Err(CloseCode::ProtocolViolation), "{kind:?} on {stream}: {taken:?}");
+        }
+    }
+    for number in (0..=u16::MAX).filter(|number| Kind::from_number(KindNumber(*number)).is_none()) {
+        let mut forged = report();
+        forged.header.kind = KindNumber(number);
+        let mut session = open();
+        session.stream_opened(2, false);
+        assert_eq!(session.frame(2, &forged), Err(CloseCode::ProtocolViolation), "{number}");
+    }
+}
+
+#[test]
 fn qui_10_trailing_bytes_close() {
     let mut long = report();
     long.payload.push(0);

@@ -226,6 +226,45 @@ async fn qui_06_a_fifth_connection_of_one_identity_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qui_06_a_connection_without_hello_is_cut_after_10_s() {
+    let site = Site::start().await;
+    let identity = site.enrol("gpu1").await;
+    let (_endpoint, connection) = site.dial(Some(&identity), &[ALPN]).await.unwrap();
+    assert_eq!(closed(&connection).await, (Some(CloseCode::HelloTimeout), 0));
+    assert_eq!(site.node(identity.node).state().presence, Presence::NeverSeen);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qui_07_a_frame_that_is_not_whole_within_30_s_ends_the_session() {
+    let site = Site::start().await;
+    let identity = site.enrol("gpu1").await;
+    let agent = site.agent(&identity, &hello(1)).await;
+    let mut samples = agent.stream().await;
+    let begun = frame(&SeriesTable::default());
+    // One byte a second, as a slow-loris does: each byte alone keeps no frame alive.
+    let slow = async {
+        for byte in begun.iter().cycle().take(11) {
+            if samples.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let cut = async {
+        let _ = agent.connection.closed().await;
+        agent.closed().await
+    };
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(Duration::from_secs(60), cut) => outcome.unwrap(),
+        () = slow => unreachable!("it never ends"),
+    };
+    assert_eq!(outcome, (Some(CloseCode::LimitExceeded), 0));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn qui_08_an_agent_has_sixteen_streams_of_a_sort_and_no_datagrams() {
     let site = Site::start().await;
     let identity = site.enrol("gpu1").await;
