@@ -1,5 +1,7 @@
 //! Nodes, events and the change feed, over HTTPS.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::time::Duration;
 
 use futures_util::StreamExt;
