@@ -22,13 +22,20 @@ struct Node {
     _dir: TempDir,
 }
 
-/// A node with eight cards.
+/// A node with eight cards that work.
 fn node_with_gpus() -> Node {
+    let node = node_with(HEALTHY);
+    node.await_gpus("eight cards work", |gpus| working(gpus) == 8);
+    node
+}
+
+/// A node whose library begins with this scenario.
+fn node_with(scenario: &str) -> Node {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("nvml");
     std::fs::create_dir(&folder).unwrap();
     let nvml = Installed::into_folder(&folder).unwrap();
-    nvml.scenario(HEALTHY).unwrap();
+    nvml.scenario(scenario).unwrap();
     let coordinator = Coordinator::start(dir.path());
     let admin = coordinator.admin();
     let library = nvml.library.display().to_string();
@@ -39,9 +46,7 @@ fn node_with_gpus() -> Node {
     agent.enrol(&join_string(&admin, "gpu1")).success();
     agent.serve();
     agent.await_presence(&admin, "present", SEEN);
-    let node = Node { agent, admin, nvml, _coordinator: coordinator, _dir: dir };
-    node.await_gpus("eight cards work", |gpus| working(gpus) == 8);
-    node
+    Node { agent, admin, nvml, _coordinator: coordinator, _dir: dir }
 }
 
 fn working(gpus: &[Value]) -> usize {
@@ -116,8 +121,7 @@ fn flt_33_a_lost_card_is_an_event_and_the_others_go_on() {
 
 #[test]
 fn flt_33_a_driver_of_another_version_is_named() {
-    let node = node_with_gpus();
-    node.nvml.scenario(r#"{"init_error":18}"#).unwrap();
+    let node = node_with(r#"{"init_error":18}"#);
     until("the library's state says mismatch", Duration::from_secs(30), || {
         let shown = node.agent.node(&node.admin);
         (shown["inventory"]["gpus"]["content"]["library"] == "driver_mismatch").then_some(())

@@ -115,7 +115,12 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().flatten() {
-            let found = if entry.file_type().unwrap().is_dir() { &mut folders } else { &mut files };
+            let kind = entry.file_type().unwrap();
+            // A socket holds nothing.
+            if !kind.is_dir() && !kind.is_file() {
+                continue;
+            }
+            let found = if kind.is_dir() { &mut folders } else { &mut files };
             found.push(entry.path());
         }
     }
