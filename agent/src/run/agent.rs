@@ -315,6 +315,7 @@ impl Agent {
         tracing::info!(coordinator = %open.address, version = %open.welcome.coordinator_version, "connected");
         notify::status(&format!("connected to {}", open.address));
         self.conditions.link_works();
+        self.conditions.clock_ahead(wall.since_ms(open.welcome.clock), wall);
         self.conditions_unsent = true;
         self.processes_unsent = self.processes.is_some();
         self.link_since = wall;

@@ -11,6 +11,9 @@ use crate::link::Trouble;
 /// Failed rounds before a missing answer is more than a restarting coordinator (FLT-19).
 const PATIENCE: u32 = 3;
 
+/// Clocks that differ by more are worth a word; NTP keeps them within milliseconds.
+const CLOCK_TOLERANCE_MS: i64 = 60_000;
+
 /// Records are in memory only.
 pub(super) const SPOOL_UNAVAILABLE: &str = "spool_unavailable";
 /// A damaged segment of the spool was set aside.
@@ -95,6 +98,15 @@ impl Conditions {
     pub(super) fn link_works(&mut self) {
         for name in LINK.iter().copied() {
             self.clear(name);
+        }
+    }
+
+    /// How far this machine's clock is ahead of the coordinator's, as Welcome told.
+    pub(super) fn clock_ahead(&mut self, ahead_ms: i64, now: EpochMs) {
+        if ahead_ms.abs() > CLOCK_TOLERANCE_MS {
+            let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
+            let seconds = ahead_ms.unsigned_abs() / 1000;
+            self.set("clock", &format!("{seconds} s {way} the coordinator; set this machine's clock"), now);
         }
     }
 
