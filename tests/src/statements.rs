@@ -86,7 +86,7 @@ pub fn tests() -> Tests {
     let mut tests = Tests::new();
     for (file, text) in sources() {
         for name in test_names(&text) {
-            if let Some(id) = id_of(name) {
+            for id in ids_of(name) {
                 tests.entry(id).or_default().push(TestPlace { file: file.clone(), name: name.to_owned() });
             }
         }
@@ -119,13 +119,18 @@ fn word(text: &str) -> &str {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
-/// `enr_03_concurrent…` carries ENR-03.
-fn id_of(name: &str) -> Option<String> {
-    let mut parts = name.splitn(3, '_');
-    let (group, number, _) = (parts.next()?.to_uppercase(), parts.next()?, parts.next()?);
-    let known = GROUPS.iter().any(|(known, _)| *known == group);
-    (known && number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| format!("{group}-{number}"))
+/// `enr_03_concurrent…` carries ENR-03; a name may carry several IDs, the first at its start.
+fn ids_of(name: &str) -> Vec<String> {
+    let words: Vec<&str> = name.split('_').collect();
+    let ids = words.windows(2).enumerate().filter_map(|(at, pair)| {
+        let [group, number] = pair else { return None };
+        let known = GROUPS.iter().any(|(known, _)| known.eq_ignore_ascii_case(group));
+        let is_number = number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit());
+        (known && is_number).then(|| (at, format!("{}-{number}", group.to_uppercase())))
+    });
+    let ids: Vec<(usize, String)> = ids.collect();
+    let at_start = ids.first().is_some_and(|(at, _)| *at == 0);
+    if at_start { ids.into_iter().map(|(_, id)| id).collect() } else { Vec::new() }
 }
 
 /// What the document must not say: a statement without proof or reason, a test of an unknown statement.

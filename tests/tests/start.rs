@@ -105,3 +105,12 @@ fn flt_41_a_damaged_database_ends_with_78_and_is_left_as_it_is() {
     fs::write(&database, &good).unwrap();
     coordinator.serve();
 }
+
+#[test]
+fn log_06_the_coordinator_leaves_no_core_file() {
+    let dir = TempDir::new().unwrap();
+    let mut coordinator = Coordinator::start(dir.path());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", coordinator.program().pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}

@@ -86,3 +86,78 @@ fn inj_04_no_two_types_share_a_number() {
     distinct("event names", EventKind::ALL.iter().map(|kind| kind.name()));
     distinct("close codes", CloseCode::ALL.iter().map(|code| code.code()));
 }
+
+/// Names of all fields of the messages whose names begin so.
+fn fields_of(names: &[&str]) -> BTreeSet<String> {
+    fn collect(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+        if let Some(object) = value.as_object() {
+            into.extend(object.keys().cloned());
+            object.values().for_each(|inner| collect(inner, into));
+        }
+        value.as_array().into_iter().flatten().for_each(|inner| collect(inner, into));
+    }
+    let mut fields = BTreeSet::new();
+    for sample in
+        samples::all().iter().filter(|sample| names.iter().any(|name| sample.name.starts_with(name)))
+    {
+        collect(&sample.meaning, &mut fields);
+    }
+    fields
+}
+
+#[test]
+fn idn_02_no_message_to_a_node_has_a_field_for_another() {
+    let found = fields_of(&["welcome", "goodbye", "ack", "live_mode", "renew_response"]);
+    let known = [
+        "Issued",
+        "Refused",
+        "acknowledged",
+        "cause",
+        "chain_der",
+        "clock",
+        "coordinator_version",
+        "duration_ms",
+        "interval_ms",
+        "inventory_wanted",
+        "protocol",
+        "report_interval_ms",
+        "roots_der",
+        "sequence",
+        "series_wanted",
+        "spool_id",
+    ];
+    assert_eq!(
+        found,
+        known.map(str::to_owned).into(),
+        "a new field: does it say anything about another node?"
+    );
+}
+
+#[test]
+fn idn_05_no_message_of_a_node_has_a_field_for_its_rights() {
+    let found = fields_of(&[
+        "hello",
+        "series_table",
+        "gauge_report",
+        "node_conditions",
+        "gpu_processes",
+        "spool_batch",
+        "renew_request",
+    ]);
+    for right in [
+        "name_of_node",
+        "node_id",
+        "label",
+        "labels",
+        "group",
+        "groups",
+        "owner",
+        "role",
+        "policy",
+        "revoked",
+        "quarantine",
+    ] {
+        assert!(!found.contains(right), "{right}");
+    }
+    assert!(found.len() > 30, "only {} fields were looked at", found.len());
+}
