@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Failures of one address within [`WINDOW`] after which it is refused.
 const MAX_FAILURES: u32 = 10;
 /// How long failures count.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// Addresses remembered at once, 2 MiB; beyond that the oldest are forgotten.
 const MAX_ADDRESSES: usize = 32_768;
 

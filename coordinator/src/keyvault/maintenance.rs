@@ -12,7 +12,7 @@ const ROUND: Duration = Duration::from_secs(5);
 /// The journal is marked and the registry swept each so many rounds.
 const ROUNDS_TO_MARK: u64 = 12;
 /// How long known nodes are still admitted while the database is away (PKI-12).
-const ADMIT_WITHOUT_DATABASE: Duration = Duration::from_secs(600);
+const ADMIT_WITHOUT_DATABASE: Duration = Duration::from_mins(10);
 /// Redeemed tokens are remembered this long after their end, whatever the wall clock does meanwhile.
 const REDEEMED_MEMORY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Name of the condition.
@@ -59,7 +59,7 @@ impl KeyVault {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the next server certificate could not be made"),
         }
-        if number % ROUNDS_TO_MARK == 0 {
+        if number.is_multiple_of(ROUNDS_TO_MARK) {
             self.identities.write().sweep(now);
             let horizon = now.plus_ms(-REDEEMED_MEMORY_MS);
             self.redeemed

@@ -23,7 +23,7 @@ use crate::store::audit::Decision;
 use crate::store::enrolment::StoredCertificate;
 
 /// How long a challenge may be answered.
-const CHALLENGE_LIFE: Duration = Duration::from_secs(60);
+const CHALLENGE_LIFE: Duration = Duration::from_mins(1);
 /// Challenges at once, 1 MiB; the oldest gives way.
 const MAX_CHALLENGES: usize = 8_192;
 /// Challenges of one address at once: a network behind one address, but not all of them.
@@ -299,7 +299,7 @@ mod tests {
         assert!(!challenges.put(bytes(limit), challenge(7, 60), Duration::ZERO));
         assert!(challenges.put(bytes(limit), challenge(8, 60), Duration::ZERO));
         assert!(
-            challenges.put(bytes(limit + 1), challenge(7, 120), Duration::from_secs(60)),
+            challenges.put(bytes(limit + 1), challenge(7, 120), Duration::from_mins(1)),
             "old ones ended"
         );
     }

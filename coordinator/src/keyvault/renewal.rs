@@ -61,13 +61,12 @@ impl KeyVault {
             BoundedVec::try_from(bytes).ok()
         };
         let roots = self.ca.roots().iter().map(|root| root.der.clone()).collect();
-        match (bounded(self.ca.chain_der(&issued.der)), bounded(roots)) {
-            (Some(chain_der), Some(roots_der)) => RenewResponse::Issued { chain_der, roots_der },
-            _ => {
-                tracing::error!("a certificate of the CA is larger than the protocol allows");
-                RenewResponse::Refused(RenewRefusal::Unavailable)
-            }
+        if let (Some(chain_der), Some(roots_der)) = (bounded(self.ca.chain_der(&issued.der)), bounded(roots))
+        {
+            return RenewResponse::Issued { chain_der, roots_der };
         }
+        tracing::error!("a certificate of the CA is larger than the protocol allows");
+        RenewResponse::Refused(RenewRefusal::Unavailable)
     }
 
     /// Issues the next generation for a living node; the caller has proven that it may.

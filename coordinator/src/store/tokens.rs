@@ -64,16 +64,17 @@ struct RawToken {
     state: String,
 }
 
+fn optional<T>(column: &'static str, id: &str, text: Option<&str>) -> Result<Option<T>, StoreError>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.map(|text| parse("tokens", column, id, text)).transpose()
+}
+
 impl RawToken {
     fn into_stored(self) -> Result<StoredToken, StoreError> {
         let id = self.id.to_string();
-        fn optional<T>(column: &'static str, id: &str, text: Option<&str>) -> Result<Option<T>, StoreError>
-        where
-            T: std::str::FromStr,
-            T::Err: std::fmt::Display,
-        {
-            text.map(|text| parse("tokens", column, id, text)).transpose()
-        }
         Ok(StoredToken {
             id: self.id,
             purpose: parse("tokens", "purpose", &id, &self.purpose)?,

@@ -132,7 +132,7 @@ fn write_jobs(mut file: File, mut queue: mpsc::Receiver<Job>) {
         }
         for job in batch.drain(..) {
             // Whoever asked may have gone; the record stands all the same.
-            let _ = job.done.send(written.as_ref().map(|_| ()).map_err(std::io::Error::kind));
+            let _ = job.done.send(written.as_ref().copied().map_err(std::io::Error::kind));
         }
     }
 }

@@ -203,7 +203,7 @@ mod tests {
         Case::new(TokenPurpose::AgentEnrol)
     }
 
-    fn flip(bytes: &mut [u8], position: &prop::sample::Index, bit: u8) {
+    fn flip(bytes: &mut [u8], position: prop::sample::Index, bit: u8) {
         bytes[position.index(bytes.len())] ^= 1 << bit;
     }
 
@@ -273,30 +273,30 @@ mod tests {
             match part {
                 0 => {
                     let mut bytes = *case.token.expose_bytes();
-                    flip(&mut bytes, &position, bit);
+                    flip(&mut bytes, position, bit);
                     // Not from_random: that would write the version bits back.
                     let Ok(token) = uuid::Uuid::from_bytes(bytes).hyphenated().to_string().parse() else { return Ok(()) };
                     case.token = token;
                 }
                 1 => {
                     let mut bytes = *case.nonce.expose_bytes();
-                    flip(&mut bytes, &position, bit);
+                    flip(&mut bytes, position, bit);
                     case.nonce = Nonce::from_random(bytes);
                 }
                 2 => {
                     let mut bytes = hex::decode(case.signature.expose()).unwrap();
-                    flip(&mut bytes, &position, bit);
+                    flip(&mut bytes, position, bit);
                     case.signature = hex::encode(bytes).parse().unwrap();
                 }
                 3 => {
                     let mut bytes = case.stored.expires_at.0.to_be_bytes();
-                    flip(&mut bytes, &position, bit);
+                    flip(&mut bytes, position, bit);
                     case.stored.expires_at = EpochMs(i64::from_be_bytes(bytes));
                 }
                 4 => case.stored.purpose = TokenPurpose::SaltMasterPub,
                 _ => {
                     let mut name = case.stored.node.as_ref().unwrap().canonical().into_bytes();
-                    flip(&mut name, &position, bit);
+                    flip(&mut name, position, bit);
                     let flipped = String::from_utf8(name).ok().and_then(|name| name.parse::<NodeName>().ok());
                     let Some(flipped) = flipped else { return Ok(()) };
                     prop_assume!(flipped.canonical() != "gpu1");
