@@ -1,4 +1,5 @@
 //! aimctl against a real coordinator, as a script uses it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
