@@ -167,7 +167,9 @@ fn table(statements: &BTreeMap<String, Statement>, tests: &Tests) -> String {
         |status: fn(&Statement) -> bool| statements.values().filter(|statement| status(statement)).count();
     let later = count(|statement| statement.later.is_some());
     let narrowed = count(|statement| statement.narrowed.is_some() && statement.later.is_none());
-    let proven = statements.len() - later - narrowed;
+    let plain = |statement: &Statement| statement.later.is_none() && statement.narrowed.is_none();
+    let proven =
+        statements.iter().filter(|(id, statement)| plain(statement) && tests.contains_key(*id)).count();
     let mut text =
         format!("{} statements: {proven} proven, {narrowed} narrowed, {later} later.\n", statements.len());
     for (group, title) in GROUPS {
