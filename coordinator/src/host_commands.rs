@@ -79,26 +79,26 @@ pub async fn salt_key_import(
 /// Ends a node's identity: through the running coordinator, which cuts the live session, or without one.
 pub async fn revoke(config: &Config, node: String, reason: String) -> anyhow::Result<RevokeResponse> {
     let command = HostCommand::Revoke { node, reason };
-    let answer = match host_control::ask(&config.state_dir, &command).await? {
-        Some(answer) => answer,
-        None => {
-            let _lock = state_dir::lock(&config.state_dir)?;
-            let store = existing_store(config).await?;
-            let keyvault = KeyVault::open(KeyVaultParts {
-                state_dir: &config.state_dir,
-                config: config.keyvault.clone(),
-                addresses: PublicAddresses::default(),
-                store: store.clone(),
-                clock: Arc::new(SystemClock::new()),
-                conditions: Arc::new(Conditions::default()),
-                sessions: Arc::new(NoSessions),
-            })
-            .await?;
-            let requester = host_requester(rustix::process::getuid().as_raw());
-            let answer = host_control::execute(command, &keyvault, &requester).await;
-            store.close().await;
-            answer
-        }
+    let running = host_control::ask(&config.state_dir, &command).await?;
+    let answer = if let Some(answer) = running {
+        answer
+    } else {
+        let _lock = state_dir::lock(&config.state_dir)?;
+        let store = existing_store(config).await?;
+        let keyvault = KeyVault::open(KeyVaultParts {
+            state_dir: &config.state_dir,
+            config: config.keyvault.clone(),
+            addresses: PublicAddresses::default(),
+            store: store.clone(),
+            clock: Arc::new(SystemClock::new()),
+            conditions: Arc::new(Conditions::default()),
+            sessions: Arc::new(NoSessions),
+        })
+        .await?;
+        let requester = host_requester(rustix::process::getuid().as_raw());
+        let answer = host_control::execute(command, &keyvault, &requester).await;
+        store.close().await;
+        answer
     };
     match answer {
         HostAnswer::Revoked(revoked) => Ok(revoked),

@@ -102,7 +102,10 @@ async fn rba_01_every_route_with_every_role_is_as_expected() {
         format!("{:<62} {:<10}{}\n", "route", "anonymous", ROLES.map(|role| format!("{role:<16}")).concat());
     for (route, words) in cells {
         let (anonymous, roles) = words.split_first().unwrap();
-        let roles: String = roles.iter().map(|word| format!("{word:<16}")).collect();
+        let roles = roles.iter().fold(String::new(), |mut line, word| {
+            write!(line, "{word:<16}").unwrap();
+            line
+        });
         writeln!(table, "{}", format!("{route:<62} {anonymous:<10}{roles}").trim_end()).unwrap();
     }
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/expected/access_matrix.txt");

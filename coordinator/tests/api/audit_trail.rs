@@ -24,11 +24,20 @@ fn change(method: &str, path: &str) -> Option<(String, Option<Value>)> {
         }
         ("PATCH", "/api/v1/nodes/{node}") => json!({"labels": {"rack": "7"}}),
         ("POST", "/api/v1/nodes/{node}/revoke") => json!({"reason": "a test"}),
-        ("DELETE", "/api/v1/tokens/{token}" | "/api/v1/nodes/{node}")
-        | ("POST", "/api/v1/enrolment-requests/{request}/approve")
-        | ("POST", "/api/v1/enrolment-requests/{request}/reject") => Value::Null,
-        ("DELETE", "/api/v1/users/{user}" | "/api/v1/roles/{role}" | "/api/v1/sessions/{session}")
-        | ("POST", "/api/v1/auth/logout") => Value::Null,
+        (
+            "DELETE",
+            "/api/v1/tokens/{token}"
+            | "/api/v1/nodes/{node}"
+            | "/api/v1/users/{user}"
+            | "/api/v1/roles/{role}"
+            | "/api/v1/sessions/{session}",
+        )
+        | (
+            "POST",
+            "/api/v1/enrolment-requests/{request}/approve"
+            | "/api/v1/enrolment-requests/{request}/reject"
+            | "/api/v1/auth/logout",
+        ) => Value::Null,
         _ => return None,
     };
     let path = path.replace("{user}", "dave").replace("{role}", "spare").replace("{token}", "1");

@@ -1,5 +1,7 @@
 //! The HTTP API on real sockets: one coordinator a test, on port 0 with a state of its own.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
 mod access;
 mod audit_trail;
 mod host;

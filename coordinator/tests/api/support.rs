@@ -19,8 +19,7 @@ pub(crate) struct Fixture {
 
 /// Settings that bind nothing fixed and keep everything in `directory`.
 pub(crate) fn config(directory: &TempDir) -> Config {
-    let mut config = Config::default();
-    config.state_dir = directory.path().join("state");
+    let mut config = Config { state_dir: directory.path().join("state"), ..Config::default() };
     config.https.listen = "127.0.0.1:0".parse().unwrap();
     config.link.listen = "127.0.0.1:0".parse().unwrap();
     config.https.rates.session_per_second = 10_000;
@@ -145,7 +144,7 @@ pub(crate) fn client(running: &Running) -> Client {
     Client::builder()
         .tls_certs_only(roots)
         .resolve("localhost", running.https_addr)
-        .timeout(Duration::from_secs(60))
+        .timeout(Duration::from_mins(1))
         .build()
         .unwrap()
 }
