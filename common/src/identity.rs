@@ -6,6 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// How far certificates are back-dated, so that clocks may differ (PKI-17).
+pub const BACK_DATE_MS: i64 = 15 * 60 * 1000;
+
 /// Why a text is not an identity of the named sort.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {

@@ -122,8 +122,8 @@ pub struct Auth {
 pub struct KeyVault {
     /// The trust domain; frozen when the CA is made.
     pub trust_domain: TrustDomain,
-    /// Hours that a node's certificate lives.
-    pub node_certificate_hours: u32,
+    /// Minutes that a node's certificate lives; renewal is at about half of it, so that less than an hour is for trials.
+    pub node_certificate_minutes: u32,
     /// Days after its end in which a node's certificate can still be renewed by proof of its key; 0 = never.
     pub late_renewal_days: u32,
     /// Nodes may ask to be approved without a token.
@@ -203,7 +203,7 @@ impl Default for KeyVault {
     fn default() -> Self {
         Self {
             trust_domain: TrustDomain::default(),
-            node_certificate_hours: 24,
+            node_certificate_minutes: 24 * 60,
             late_renewal_days: 14,
             approval_queue: false,
             master_pub_query: false,
@@ -277,8 +277,11 @@ impl Config {
         if self.auth.session_hours == 0 || self.auth.session_hours > 24 * 7 {
             return refuse("auth.session_hours", "a session lasts 1 to 168 hours");
         }
-        if !(1..=24 * 30).contains(&self.keyvault.node_certificate_hours) {
-            return refuse("keyvault.node_certificate_hours", "a node's certificate lives 1 to 720 hours");
+        if !(1..=30 * 24 * 60).contains(&self.keyvault.node_certificate_minutes) {
+            return refuse(
+                "keyvault.node_certificate_minutes",
+                "a node's certificate lives 1 to 43200 minutes",
+            );
         }
         let rates = &self.https.rates;
         if [rates.session_per_second, rates.address_per_second, rates.global_per_second].contains(&0) {

@@ -17,7 +17,7 @@ fn flt_56_a_wrong_coordinator_configuration_ends_with_78_and_its_place() {
     for (text, place, told) in [
         ("[https]\nlisen = \"[::]:1\"\n", ":2:1:", "did you mean \"listen\"?"),
         ("[https]\nlisten = \"nowhere\"\n", ":2:10:", "socket address"),
-        ("[keyvault]\nnode_certificate_hours = -1\n", ":2:26:", "invalid value"),
+        ("[keyvault]\nnode_certificate_minutes = -1\n", ":2:28:", "invalid value"),
         ("[https\n", ":1:7:", ""),
     ] {
         fs::write(&file, text).unwrap();

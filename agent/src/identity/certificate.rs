@@ -1,7 +1,9 @@
 //! A node's identity as it is used: key, chain, roots and names, checked against each other.
 
 use aim_common::api::keyvault::EnrolResponse;
-use aim_common::identity::{CertificateSerial, NodeId, NodeName, Sha256Digest, SpiffeId, TrustDomain};
+use aim_common::identity::{
+    BACK_DATE_MS, CertificateSerial, NodeId, NodeName, Sha256Digest, SpiffeId, TrustDomain,
+};
 use aim_common::units::EpochMs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore};
@@ -206,13 +208,10 @@ fn check_chain(
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), aim_common::tls::provider())
         .build()
         .map_err(|_| no_roots())?;
-    let seconds = u64::try_from(at.0 / 1000).unwrap_or_default();
+    let seconds = u64::try_from(at.plus_ms(BACK_DATE_MS).0 / 1000).unwrap_or_default();
     // The issuing certificate may be a few seconds younger than a back-dated leaf: judge a minute before the leaf's end
     // of the back-dating, where both are good.
-    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds.saturating_add(BACK_DATED_S)));
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     verifier.verify_client_cert(leaf, intermediates, at).map_err(UnfitIdentity::Chain)?;
     Ok(())
 }
-
-/// Node certificates begin 15 minutes before they are made.
-const BACK_DATED_S: u64 = 15 * 60;

@@ -1,5 +1,6 @@
 //! When to renew, and whether the clock can be believed. Pure.
 
+use aim_common::identity::BACK_DATE_MS;
 use aim_common::units::EpochMs;
 
 use super::Identity;
@@ -34,15 +35,16 @@ pub fn view_clock(not_before: EpochMs, not_after: EpochMs, now: EpochMs) -> Cloc
 }
 
 /// When to renew: uniformly between 37.5 % and 62.5 % of the certificate's life (PKI-07); `random` is the caller's.
+/// Life begins when it was issued: the back-dating would make a short-lived certificate due at once, again and again.
 pub fn renewal_time(identity: &Identity, random: u64) -> EpochMs {
-    time_between(identity.not_before(), identity.not_after(), random)
+    time_between(identity.not_before().plus_ms(BACK_DATE_MS), identity.not_after(), random)
 }
 
-fn time_between(not_before: EpochMs, not_after: EpochMs, random: u64) -> EpochMs {
-    let life = not_after.since_ms(not_before).max(0);
+fn time_between(issued: EpochMs, not_after: EpochMs, random: u64) -> EpochMs {
+    let life = not_after.since_ms(issued).max(0);
     let spread = u64::try_from(life / 4).unwrap_or_default();
     let jitter = i64::try_from(random % (spread + 1)).unwrap_or_default();
-    not_before.plus_ms(life / 8 * 3).plus_ms(jitter)
+    issued.plus_ms(life / 8 * 3).plus_ms(jitter)
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl KeyVault {
 
     /// Life of a node's certificate.
     pub(super) fn node_lifetime_ms(&self) -> i64 {
-        i64::from(self.config.node_certificate_hours) * 60 * 60 * 1000
+        i64::from(self.config.node_certificate_minutes) * 60 * 1000
     }
 }
 

@@ -9,6 +9,7 @@ mod issue;
 
 use std::path::{Path, PathBuf};
 
+pub use aim_common::identity::BACK_DATE_MS;
 use aim_common::identity::{Sha256Digest, TrustDomain};
 use aim_common::units::EpochMs;
 use rcgen::{Issuer, KeyPair};
@@ -20,8 +21,6 @@ pub use issue::{IssuedCertificate, ServerKeyPair};
 use crate::entropy::EntropyError;
 use crate::private_file::PrivateFileError;
 
-/// How far certificates are back-dated, so that clocks may differ (PKI-17).
-pub const BACK_DATE_MS: i64 = 15 * 60 * 1000;
 /// Milliseconds of one day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
