@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 pub const PRIVATE_DIR: u32 = 0o700;
 /// Mode of files with secrets.
 pub const PRIVATE_FILE: u32 = 0o600;
+/// Mode of a systemd credential.
+const CREDENTIAL_FILE: u32 = 0o400;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +101,30 @@ fn check_private(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<()
 
 /// Reads a private regular file of at most `max` bytes; the check is on the opened file, so that it cannot be exchanged.
 pub fn read_private(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_checked(path, max, |metadata| check_private(path, metadata, PRIVATE_FILE))
+}
+
+/// Reads a systemd credential: root's or this user's. systemd gives it to a service's user by an access list, which shows
+/// as readable by the group.
+pub fn read_credential(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_checked(path, max, |metadata| {
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o037 != 0 {
+            return Err(FileError::Mode { path: path.to_owned(), mode, wanted: CREDENTIAL_FILE });
+        }
+        let (owner, me) = (metadata.uid(), me());
+        if owner != 0 && owner != me {
+            return Err(FileError::Owner { path: path.to_owned(), owner, me });
+        }
+        Ok(())
+    })
+}
+
+fn read_checked(
+    path: &Path,
+    max: u64,
+    check: impl FnOnce(&fs::Metadata) -> Result<(), FileError>,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
     // NONBLOCK: a pipe put in the file's place must not hang the opening.
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
     let file = OpenOptions::new()
@@ -110,7 +136,7 @@ pub fn read_private(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, FileErr
     if !metadata.is_file() {
         return Err(FileError::NotRegular(path.to_owned()));
     }
-    check_private(path, &metadata, PRIVATE_FILE)?;
+    check(&metadata)?;
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(max + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
     if bytes.len() as u64 > max {

@@ -58,7 +58,8 @@ impl JoinSource {
     /// Reads it.
     pub fn read(&self) -> Result<JoinString, JoinSourceError> {
         let bytes = match self {
-            Self::File(path) | Self::Credential(path) => files::read_private(path, MAX_LEN)?,
+            Self::File(path) => files::read_private(path, MAX_LEN)?,
+            Self::Credential(path) => files::read_credential(path, MAX_LEN)?,
             Self::Stdin => {
                 let mut bytes = Zeroizing::new(Vec::new());
                 std::io::stdin().take(MAX_LEN).read_to_end(&mut bytes).map_err(JoinSourceError::Stdin)?;
