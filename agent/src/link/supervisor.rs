@@ -392,8 +392,14 @@ impl Supervisor {
                     }
                     _ => Trouble::Expired,
                 };
+                let next = match &error {
+                    EnrolError::Vault(VaultError::Refused { .. }) => {
+                        "; if it expired too long ago, enrol this node anew: aim-agent enroll --replace-identity"
+                    }
+                    _ => "",
+                };
                 let reason =
-                    format!("the certificate expired at {}; renewing it: {error}", expired.not_after());
+                    format!("the certificate expired at {}; renewing it: {error}{next}", expired.not_after());
                 LinkEvent::Waiting { trouble, reason }
             }
         };
