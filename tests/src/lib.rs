@@ -20,6 +20,7 @@ pub mod link;
 pub mod lossy;
 pub mod ports;
 pub mod process;
+pub mod relay;
 pub mod statements;
 pub mod wait;
 
