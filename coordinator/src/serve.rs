@@ -27,12 +27,15 @@ use crate::fleet::{self, Fleet};
 use crate::host_control;
 use crate::inventory::Inventory;
 use crate::keyvault::{KeyVault, KeyVaultError, KeyVaultParts, PublicAddresses};
+use crate::private_file;
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Store, StoreError};
 use crate::supervise::{TaskDied, Tasks};
 
 /// The key file that seals secrets in the database; it lies outside the database.
 pub const SEALING_KEY: &str = "seal.key";
+/// Longest PostgreSQL URL.
+const MAX_URL_BYTES: u64 = 4096;
 /// How often old sessions are deleted.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
@@ -208,10 +211,11 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     let Some(file) = &config.database.postgres_url_file else {
         return Ok(Store::open_sqlite(&config.sqlite_path()).await?);
     };
-    let url = std::fs::read_to_string(file).map_err(|error| StartError::State {
-        path: file.clone(),
-        reason: format!("the PostgreSQL URL cannot be read: {error}"),
-    })?;
+    let refused =
+        |reason| StartError::State { path: file.clone(), reason: format!("the PostgreSQL URL: {reason}") };
+    // It may hold a password.
+    let url = private_file::read(file, MAX_URL_BYTES).map_err(|error| refused(error.to_string()))?;
+    let url = std::str::from_utf8(&url).map_err(|error| refused(error.to_string()))?;
     Ok(Store::open_postgres(url.trim()).await?)
 }
 

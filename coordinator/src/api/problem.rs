@@ -137,6 +137,7 @@ impl From<StoreError> for ApiError {
                 Self::Unavailable("the database is not available; try again in a moment".to_owned())
             }
             StoreError::Conflict(_) => Self::Conflict("it exists already".to_owned()),
+            StoreError::NulCharacter => Self::Invalid { field: None, detail: error.to_string() },
             other => Self::Internal(other.into()),
         }
     }

@@ -5,7 +5,7 @@ use aim_common::units::EpochMs;
 
 use super::audit::{NewAuditRecord, append_audit};
 use super::nodes::parse;
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, begin_deciding, read, write};
 
 /// A certificate to be stored.
 #[derive(Debug, Clone)]
@@ -237,7 +237,7 @@ impl Store {
         record: &NewAuditRecord,
     ) -> Result<bool, StoreError> {
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
             let living: Option<(String,)> =
                 sqlx::query_as("SELECT id FROM nodes WHERE id = $1 AND state = 'living'")
                     .bind(certificate.node.to_string())

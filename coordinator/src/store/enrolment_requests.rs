@@ -6,7 +6,7 @@ use aim_common::units::EpochMs;
 
 use super::audit::{NewAuditRecord, append_audit};
 use super::nodes::parse;
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, begin_deciding, read, write};
 
 /// A request to be stored.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Store {
         record: &NewAuditRecord,
     ) -> Result<bool, StoreError> {
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
             let (pending,): (i64,) =
                 sqlx::query_as("SELECT COUNT(*) FROM enrolment_requests WHERE state = 'pending'")
                     .fetch_one(&mut *tx)

@@ -1,5 +1,8 @@
 //! What the database can answer instead of rows.
 
+/// "Character not in repertoire": of the texts that Rust knows, only those with NUL.
+const POSTGRES_NOT_IN_REPERTOIRE: &str = "22021";
+
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -20,6 +23,9 @@ pub enum StoreError {
     /// A unique value exists already.
     #[error("{0} exists already")]
     Conflict(String),
+    /// A text holds NUL, which PostgreSQL's texts cannot hold.
+    #[error("a text holds a NUL character, which the database cannot hold")]
+    NulCharacter,
     /// A row does not form what it should.
     #[error("row {id} of table {table} is damaged in column {column}: {reason}")]
     Damaged {
@@ -47,6 +53,9 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::Tls(_) => Self::Unavailable(error),
             sqlx::Error::Database(cause) if cause.is_unique_violation() => {
                 Self::Conflict(cause.constraint().unwrap_or("a value").to_owned())
+            }
+            sqlx::Error::Database(cause) if cause.code().as_deref() == Some(POSTGRES_NOT_IN_REPERTOIRE) => {
+                Self::NulCharacter
             }
             // SQLite: busy, locked, read-only, I/O error, full, cannot open. PostgreSQL: classes 08, 53, 57.
             sqlx::Error::Database(cause) => match cause.code().as_deref() {

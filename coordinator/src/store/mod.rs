@@ -22,10 +22,11 @@ pub mod spool;
 pub mod tokens;
 pub mod users;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -54,7 +55,20 @@ macro_rules! write {
     };
 }
 
-pub(crate) use {read, write};
+/// Begins a writing transaction that decides by what it reads first, such as "is this the last administrator?".
+///
+/// SQLite's writer is alone anyway; on PostgreSQL such transactions wait for each other, those of other coordinators too.
+macro_rules! begin_deciding {
+    ($store:expr, $pool:expr) => {{
+        let mut tx = $pool.begin_with($store.begin()).await?;
+        if let Some(lock) = $store.audit_lock() {
+            sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(&mut *tx).await?;
+        }
+        tx
+    }};
+}
+
+pub(crate) use {begin_deciding, read, write};
 
 static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
@@ -114,11 +128,15 @@ impl Store {
         Ok(Self { db: Db::Lite { writer, reader } })
     }
 
-    /// Opens PostgreSQL by URL and brings its schema up to date under the migrator's own lock.
+    /// Opens PostgreSQL by URL, over the network only with a verified certificate, and brings its schema up to date under the migrator's own lock.
     pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
         // The URL may hold a password, so that no message repeats it.
         let opened = |source| StoreError::Open { what: "the PostgreSQL database".to_owned(), source };
-        let options: PgConnectOptions = url.parse().map_err(opened)?;
+        let mut options: PgConnectOptions = url.parse().map_err(opened)?;
+        if !is_on_this_host(&options) {
+            // A password and the fleet's data travel only to the server that the certificate names.
+            options = options.ssl_mode(PgSslMode::VerifyFull);
+        }
         let options = options.options([("statement_timeout", "5000"), ("synchronous_commit", "on")]);
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
@@ -146,6 +164,33 @@ impl Store {
                 writer.close().await;
             }
             Db::Pg { pool } => pool.close().await,
+        }
+    }
+}
+
+/// The server is reached by a socket or by the loopback interface, where nobody can listen in.
+fn is_on_this_host(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_on_this_host_is_reached_without_a_certificate() {
+        for (url, here) in [
+            ("postgres:///aim?host=/run/postgresql", true),
+            ("postgres://aim@localhost/aim", true),
+            ("postgres://aim@127.0.0.1:5433/aim", true),
+            ("postgres://aim@db.example.org/aim?sslmode=disable", false),
+            ("postgres://aim@192.0.2.7/aim", false),
+        ] {
+            assert_eq!(is_on_this_host(&url.parse().unwrap()), here, "{url}");
         }
     }
 }

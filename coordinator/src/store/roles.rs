@@ -6,7 +6,7 @@ use aim_common::permission::Permission;
 
 use super::audit::{NewAuditRecord, append_audit};
 use super::nodes::parse;
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, begin_deciding, read, write};
 
 /// A role as the database holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Store {
     /// Deletes a role that nobody holds.
     pub async fn delete_role(&self, name: &str, audit: &NewAuditRecord) -> Result<RoleDeletion, StoreError> {
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
             let holders: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM user_roles WHERE role = $1")
                 .bind(name)
                 .fetch_one(&mut *tx)

@@ -3,7 +3,7 @@
 use aim_common::units::EpochMs;
 
 use super::audit::{NewAuditRecord, append_audit};
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, begin_deciding, read, write};
 
 /// The key as it was imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Store {
         record: &NewAuditRecord,
     ) -> Result<bool, StoreError> {
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
             let present: Option<(String,)> =
                 sqlx::query_as("SELECT pem FROM salt_master_keys WHERE id = 1").fetch_optional(&mut *tx).await?;
             if !replace && present.is_some_and(|(pem,)| pem != key.pem) {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::audit::{NewAuditRecord, append_audit};
 use super::nodes::parse;
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, begin_deciding, read, write};
 use crate::keyvault::tokens::StoredToken;
 
 /// Wrong signatures after which a token is revoked (ENR-12).
@@ -111,7 +111,7 @@ impl Store {
         record: &NewAuditRecord,
     ) -> Result<bool, StoreError> {
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
             let (outstanding,): (i64,) =
                 sqlx::query_as("SELECT COUNT(*) FROM tokens WHERE state = 'outstanding'")
                     .fetch_one(&mut *tx)

@@ -6,7 +6,7 @@ use aim_common::units::EpochMs;
 
 use super::audit::{NewAuditRecord, append_audit};
 use super::nodes::parse;
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, begin_deciding, read, write};
 
 /// The role whose last holder cannot be removed.
 pub const ADMIN: &str = "admin";
@@ -256,7 +256,7 @@ impl Store {
     ) -> Result<UserOutcome, StoreError> {
         let id = id.to_string();
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
             let known: Option<String> = sqlx::query_scalar("SELECT id FROM users WHERE id = $1")
                 .bind(&id)
                 .fetch_optional(&mut *tx)
@@ -309,7 +309,7 @@ impl Store {
     pub async fn delete_user(&self, id: &UserId, audit: &NewAuditRecord) -> Result<UserOutcome, StoreError> {
         let id = id.to_string();
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
             let deleted =
                 sqlx::query("DELETE FROM users WHERE id = $1").bind(&id).execute(&mut *tx).await?;
             if deleted.rows_affected() == 0 {
