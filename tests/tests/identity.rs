@@ -34,7 +34,7 @@ const DECIDED: Duration = Duration::from_secs(45);
 fn coordinator(dir: &TempDir, values: &[(&str, toml::Value)]) -> Coordinator {
     let mut coordinator = Coordinator::prepare(dir.path(), |config| {
         let values = values.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        config.insert("keyvault".into(), toml::Table::from_iter(values).into());
+        config.insert("keyvault".into(), values.collect::<toml::Table>().into());
     });
     coordinator.serve();
     coordinator
@@ -199,9 +199,8 @@ fn pki_18_without_a_window_an_expired_node_stays_out_and_says_what_to_do() {
 }
 
 /// `aim-agent enroll --request` by hand.
-fn request<'a>(agent: &'a Agent, coordinator: &Coordinator, wait_seconds: u32) -> Vec<String> {
-    let words: [&'a str; 3] = ["enroll", "--request", "--node-name"];
-    let mut words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+fn request(agent: &Agent, coordinator: &Coordinator, wait_seconds: u32) -> Vec<String> {
+    let mut words = ["enroll", "--request", "--node-name"].map(str::to_owned).to_vec();
     words.extend([
         agent.name.clone(),
         "--coordinator".into(),
