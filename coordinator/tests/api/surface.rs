@@ -107,7 +107,7 @@ async fn api_04_every_refusal_is_a_problem_with_code_and_request_id_and_nothing_
         assert!(problem["code"].as_str().is_some_and(|code| !code.is_empty()), "{route}: {problem}");
         let text = problem.to_string();
         for internal in
-            ["sqlx", "SELECT", "INSERT", "panicked", "src/", ".rs:", "stack backtrace", "/root/", "/work/"]
+            ["sqlx", "SELECT", "INSERT", "panicked", "src/", ".rs:", "stack backtrace", "/root/", "/home/"]
         {
             assert!(!text.contains(internal), "{route} tells {internal}: {text}");
         }
