@@ -5,6 +5,7 @@ use aim_common::enrolment::TokenPurpose;
 use aim_common::identity::{NodeName, Sha256Digest};
 use aim_common::units::EpochMs;
 use ipnet::IpNet;
+use sqlx::QueryBuilder;
 
 use super::audit::{NewAuditRecord, append_audit};
 use super::nodes::parse;
@@ -120,11 +121,11 @@ impl Store {
                 return Ok(false);
             }
             for rows in tokens.chunks(ROWS_AT_ONCE) {
-                let mut insert = sqlx::QueryBuilder::new(
+                let mut query = QueryBuilder::new(
                     "INSERT INTO tokens (storage_hash, purpose, node_name, source_cidr, public_key_sha256, \
                      replace_node, created_at, expires_at, created_by, failures, state) ",
                 );
-                insert.push_values(rows, |mut row, token| {
+                query.push_values(rows, |mut row, token| {
                     row.push_bind(token.storage_hash.to_string())
                         .push_bind(token.purpose.as_str())
                         .push_bind(token.node.as_ref().map(ToString::to_string))
@@ -136,7 +137,7 @@ impl Store {
                         .push_bind(token.created_by.clone())
                         .push("0, 'outstanding'");
                 });
-                insert.build().execute(&mut *tx).await?;
+                query.build().execute(&mut *tx).await?;
             }
             append_audit!(self, &mut tx, record)?;
             tx.commit().await?;
