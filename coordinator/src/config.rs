@@ -140,7 +140,7 @@ pub struct KeyVault {
 pub struct Retention {
     /// Days that events are kept.
     pub events_days: u32,
-    /// Days that audit records are kept.
+    /// Days that audit records shall be kept. Not acted on in this version: every record is kept.
     pub audit_days: u32,
 }
 
