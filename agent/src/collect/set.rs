@@ -4,12 +4,15 @@ use aim_common::event::{EventKind, Severity};
 use aim_common::inventory::{AgentFacts, CollectorState, CollectorStatus, List, Section, Text};
 
 use aim_common::protocol::{Condition, GpuProcesses};
+use aim_common::units::EpochMs;
 
+use super::standing::{Degraded, Standing};
 use super::{CollectError, Collector, EventDraft, SampleSink};
 
 /// The collectors of this agent.
 pub struct CollectorSet {
     members: Vec<Member>,
+    standing: Standing,
 }
 
 struct Member {
@@ -30,7 +33,7 @@ impl CollectorSet {
             inventoried: CollectorState::Working,
             section: None,
         };
-        Self { members: collectors.into_iter().map(member).collect() }
+        Self { members: collectors.into_iter().map(member).collect(), standing: Standing::default() }
     }
 
     /// One round: the numbers of this moment, and an event for each collector that begins or ceases to fail.
@@ -71,9 +74,19 @@ impl CollectorSet {
         self.members.iter().map(|member| (member.collector.name(), member.state()))
     }
 
-    /// The degraded modes that the sources see at this moment.
-    pub fn conditions(&self) -> Vec<Condition> {
-        self.members.iter().flat_map(|member| member.collector.conditions()).collect()
+    /// The degraded modes at this moment: those that the sources see, and a source that hangs or fails itself.
+    pub fn conditions(&mut self, now: EpochMs) -> Vec<Condition> {
+        let mut seen = Vec::new();
+        let mut own = Vec::new();
+        for member in &self.members {
+            let of_source = member.collector.conditions();
+            // A source that says what is wrong with it says it better.
+            own.extend(of_source.is_empty().then(|| member.degraded()).flatten());
+            seen.extend(of_source);
+        }
+        self.standing.replace(now, own);
+        seen.extend(self.standing.list());
+        seen
     }
 
     /// The processes on the GPUs, where they changed since the last call.
@@ -113,6 +126,20 @@ impl Member {
         let worse =
             if rank(&self.sampled) >= rank(&self.inventoried) { &self.sampled } else { &self.inventoried };
         worse.clone()
+    }
+
+    fn degraded(&self) -> Option<Degraded> {
+        let (name, detail) = match self.state() {
+            CollectorState::Working | CollectorState::NotPresent | CollectorState::NeedsPrivilege(_) => {
+                return None;
+            }
+            CollectorState::Failing(why) => ("collector_failing", why.to_string()),
+            CollectorState::Unresponsive => (
+                "collector_unresponsive",
+                "a read does not return: its driver or firmware may be stuck; see the kernel log".to_owned(),
+            ),
+        };
+        Some(Degraded { name, subject: self.collector.name().to_owned(), detail, since: None })
     }
 
     fn tell(&self, former: &CollectorState, sink: &mut SampleSink) {
@@ -205,6 +232,34 @@ mod tests {
         let kinds: Vec<_> = sink.events.iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [EventKind::CollectorFailed, EventKind::CollectorRecovered]);
         assert_eq!(set.states().next(), Some(("scripted", CollectorState::NotPresent)));
+    }
+
+    #[test]
+    fn a_collector_that_hangs_or_fails_is_a_condition_until_it_works_again() {
+        let hangs =
+            || Err(CollectError::Unresponsive { what: "scripted".to_owned(), call: "read".to_owned() });
+        let script = vec![hangs(), hangs(), broken(), Ok(()), absent()];
+        let rounds = script.len();
+        let mut set = CollectorSet::new(vec![Box::new(Scripted(script))]);
+        let mut sink = SampleSink::default();
+        let seen: Vec<_> = (1..)
+            .map(EpochMs)
+            .take(rounds)
+            .map(|now| {
+                set.sample(&mut sink);
+                let named = |condition: &Condition| (condition.name.to_string(), condition.since.0);
+                set.conditions(now).iter().map(named).collect::<Vec<_>>()
+            })
+            .collect();
+        let named = |name: &str, since| vec![(name.to_owned(), since)];
+        let expected = [
+            named("collector_unresponsive", 1),
+            named("collector_unresponsive", 1),
+            named("collector_failing", 3),
+            vec![],
+            vec![],
+        ];
+        assert_eq!(seen, expected);
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl Agent {
         }
         self.keep(std::mem::take(&mut sink.events));
         self.aggregator.add(sink.samples);
-        self.conditions.collected(self.collectors.conditions());
+        self.conditions.collected(self.collectors.conditions(self.clock.now()));
         if let Some(processes) = self.collectors.gpu_processes() {
             self.processes = Some(processes);
             self.processes_unsent = true;
