@@ -92,7 +92,7 @@ impl Level {
 impl Listed for EventView {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::if_room(2, "AT", |event, _| Cell::new(event.occurred_at.to_rfc3339())),
-        Column::if_room(4, "AGE", |event, view| Cell::new(text::ago(event.stored_at, view.now))),
+        Column::if_room(4, "AGE", |event, view| Cell::new(text::ago(event.occurred_at, view.now))),
         Column::always("NODE", |event, _| Cell::new(event.node_name.as_str())),
         Column::if_room(1, "SEVERITY", |event, _| severity(event.severity)),
         Column::always("KIND", |event, _| Cell::new(&event.kind)),
