@@ -10,6 +10,7 @@ mod connection;
 mod renew;
 mod session;
 mod supervisor;
+mod timer;
 mod transport;
 
 use aim_common::identity::{BootId, Sha256Digest, SpoolId};

@@ -8,11 +8,12 @@ use aim_common::protocol::ALPN;
 use aim_common::tls::provider;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    AckFrequencyConfig, ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
-    TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    IdleTimeout, TransportConfig, VarInt,
 };
 use rustls::client::Resumption;
 
+use super::timer::KernelTimers;
 use crate::identity::{Identity, root_store};
 
 /// Both ends notice a dead peer within this time (QUI-12).
@@ -103,7 +104,7 @@ impl ConnectionIdGenerator for NoConnectionId {
 pub fn endpoint(socket: UdpSocket) -> std::io::Result<Endpoint> {
     let mut config = EndpointConfig::default();
     config.cid_generator(|| Box::new(NoConnectionId));
-    Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
+    Endpoint::new(config, None, socket, Arc::new(KernelTimers))
 }
 
 #[cfg(test)]
