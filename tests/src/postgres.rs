@@ -92,6 +92,15 @@ impl Postgres {
         program.wait(STOP);
     }
 
+    /// The URL of a new and empty database of this name.
+    #[track_caller]
+    pub fn new_database(&self, name: &str) -> String {
+        let mut create = self.command("createdb");
+        create.arg("-h").arg(&self.dir).args(["-U", "aim", name]);
+        run(&mut create, READY).success();
+        format!("postgresql:///{name}?host={}&user=aim", self.dir.display())
+    }
+
     /// A file of mode 0600 with the URL of its database.
     pub fn url_file(&self, dir: &Path) -> PathBuf {
         let path = dir.join("postgres.url");
