@@ -364,6 +364,12 @@ async fn enr_06_expiry_stands_against_steps_of_the_wall_clock() {
     assert!(matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)));
     place.clock.step_wall(-4 * 60 * 1000);
     assert!(matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)), "stepped back");
+    // And where the wall clock never reaches the end: its time is over by the other clock.
+    let token = vault.agent_token(wish("gpu1")).await;
+    place.clock.pass(60 * 1000);
+    place.clock.step_wall(-60 * 1000);
+    place.clock.pass(4 * 60 * 1000);
+    assert!(matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)), "kept back");
 }
 
 #[tokio::test]
