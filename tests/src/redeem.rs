@@ -37,6 +37,11 @@ impl Redeemer {
         Self { http: client(port, pin), url, csr: new_csr() }
     }
 
+    /// Opens its connection, so that what follows is the redemption alone.
+    pub async fn connect(&self) {
+        let _ = self.http.get(&self.url).send().await;
+    }
+
     /// A certificate was issued for the key: the next try needs another one.
     pub fn take_new_key(&mut self) {
         self.csr = new_csr();

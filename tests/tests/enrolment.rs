@@ -144,6 +144,7 @@ fn enr_19_a_join_string_is_no_argument_and_its_file_is_private() {
     let ended = agent.run(&["enroll", "--join-file", &agent.join_file().display().to_string()]);
     assert!(ended.code != 0 && ended.stderr.contains("600"), "{ended:?}");
     // Of the right mode it is taken, and gone after its use.
+    fs::remove_file(agent.join_file()).unwrap();
     agent.enrol(&join).success();
     assert!(!agent.join_file().exists(), "the used join string is still there");
 }
@@ -236,8 +237,11 @@ fn enr_17_no_program_has_a_switch_that_skips_the_check() {
         for arguments in commands {
             let mut command = aim_tests::process::command(&aim_tests::process::program(program));
             let help = aim_tests::run(command.args(*arguments), SEEN).success().to_lowercase();
+            let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
+            let options = options.collect::<Vec<_>>().join("\n");
+            assert!(options.contains("--help"), "{help}");
             for switch in ["insecure", "skip", "no-verify", "no-check", "trust-any", "accept-any"] {
-                assert!(!help.contains(switch), "{program} {arguments:?} offers {switch}: {help}");
+                assert!(!options.contains(switch), "{program} {arguments:?} offers {switch}: {options}");
             }
         }
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aim_common::enrolment::JoinString;
+use aim_common::identity::Sha256Digest;
 use aim_tests::agent::join_string;
 use aim_tests::database::{TokenTrace, token_traces};
 use aim_tests::random::Random;
@@ -23,13 +24,13 @@ use tempfile::TempDir;
 use tokio::sync::Barrier;
 
 /// Rounds of a hundred tries each at two coordinators.
-const RACES: usize = 40;
+const RACES: usize = 25;
 const TRIES: usize = 100;
 /// Rounds of kills, and how many nodes enrol in each.
 const KILLS: usize = 50;
 const NODES: usize = 6;
-/// By then each of them has usually got its answer.
-const LONGEST_ROUND_MS: u64 = 60;
+/// The kill comes so long at most after one of the answers, or after the start.
+const LONGEST_MOMENT_MS: u64 = 30;
 /// Exit code of `aim-agent` as its help lists it.
 const REFUSED: i32 = 11;
 
@@ -98,9 +99,8 @@ fn enr_03_of_a_hundred_connections_to_two_coordinators_one_redeems_in_every_roun
     let dir = TempDir::new().unwrap();
     let server = Postgres::start(dir.path());
     let both = two_coordinators(dir.path(), &server);
-    let admin = both[0].admin();
     let tokens: Vec<Arc<JoinString>> =
-        joins(&admin, &format!("n[001-{RACES:03}]")).into_iter().map(Arc::new).collect();
+        joins(&both[0].admin(), &format!("n[001-{RACES:03}]")).into_iter().map(Arc::new).collect();
     assert_eq!(tokens.len(), RACES);
     let pin = both[0].pin();
     let mut redeemers: Vec<Arc<Redeemer>> =
@@ -117,6 +117,7 @@ fn enr_03_of_a_hundred_connections_to_two_coordinators_one_redeems_in_every_roun
         }
     });
     assert_eq!(serials.len(), RACES, "two rounds with one serial");
+    let admin = both[0].admin();
     let total = |path: &str| admin.get(path).success()["total"].as_u64().unwrap();
     let rounds = u64::try_from(RACES).unwrap();
     assert_eq!(total("/api/v1/certificates?limit=1"), rounds);
@@ -134,27 +135,37 @@ fn certificate(result: &Redeemed) -> Option<&String> {
     }
 }
 
-/// Enrols the nodes at the same time from a thread of its own, which ends when each has an answer or none.
-fn enrol_all(
-    coordinator: &Coordinator,
-    tokens: Vec<Arc<JoinString>>,
-) -> std::thread::JoinHandle<Vec<(String, Redeemed)>> {
-    let (port, pin) = (coordinator.https_port, coordinator.pin());
-    std::thread::spawn(move || {
-        runtime().block_on(async move {
-            let tries = tokens.into_iter().map(|join| {
-                tokio::spawn(async move {
-                    let result = Redeemer::new(port, pin).redeem(&join, "10.0.0.1").await;
-                    (join.node.to_string(), result)
-                })
-            });
-            let mut results = Vec::new();
-            for tried in tries.collect::<Vec<_>>() {
-                results.push(tried.await.unwrap());
-            }
-            results
-        })
-    })
+/// Enrols the nodes at the same time, and calls `kill` once so many of them have their answer.
+async fn enrol_all(
+    (port, pin): (u16, Sha256Digest),
+    tokens: &[Arc<JoinString>],
+    answers: usize,
+    kill: impl FnOnce(),
+) -> Vec<(String, Redeemed)> {
+    let begin = Arc::new(Barrier::new(tokens.len() + 1));
+    let (told, mut answered) = tokio::sync::mpsc::unbounded_channel();
+    let mut tries = Vec::new();
+    for join in tokens.iter().map(Arc::clone) {
+        let (begin, told) = (Arc::clone(&begin), told.clone());
+        tries.push(tokio::spawn(async move {
+            let redeemer = Redeemer::new(port, pin);
+            redeemer.connect().await;
+            begin.wait().await;
+            let result = redeemer.redeem(&join, "10.0.0.1").await;
+            let _ = told.send(());
+            (join.node.to_string(), result)
+        }));
+    }
+    begin.wait().await;
+    for _ in 0..answers {
+        answered.recv().await.unwrap();
+    }
+    tokio::task::block_in_place(kill);
+    let mut results = Vec::new();
+    for tried in tries {
+        results.push(tried.await.unwrap());
+    }
+    results
 }
 
 /// Either half alone is what must never be.
@@ -191,13 +202,17 @@ fn enr_04_a_kill_at_any_moment_leaves_a_token_unused_or_used_with_its_certificat
         .into_iter()
         .map(Arc::new)
         .collect();
-    let mut told: BTreeMap<String, String> = BTreeMap::new();
+    let (mut told, runtime) = (BTreeMap::<String, String>::new(), runtime());
     for (round, of_round) in tokens.chunks(NODES).enumerate() {
-        let enrolling = enrol_all(&coordinator, of_round.to_vec());
-        // A random moment is the point of the round, not a wait for anything.
-        std::thread::sleep(Duration::from_millis(random.below(LONGEST_ROUND_MS)));
-        coordinator.kill();
-        for (name, result) in enrolling.join().unwrap() {
+        let answers = usize::try_from(random.below(NODES as u64)).unwrap();
+        let moment = Duration::from_millis(random.below(LONGEST_MOMENT_MS));
+        let at = (coordinator.https_port, coordinator.pin());
+        let results = runtime.block_on(enrol_all(at, of_round, answers, || {
+            // A random moment is the point of the round, not a wait for anything.
+            std::thread::sleep(moment);
+            coordinator.kill();
+        }));
+        for (name, result) in results {
             if let Redeemed::Certificate(serial) = result {
                 told.insert(name, serial);
             } else {
@@ -221,7 +236,7 @@ fn enr_04_a_kill_at_any_moment_leaves_a_token_unused_or_used_with_its_certificat
 
     // Each unused one is good once, each used one never again.
     let (mut after, mut number) = (BTreeMap::new(), 0);
-    runtime().block_on(async {
+    runtime.block_on(async {
         for join in &tokens {
             number += 1;
             let address = format!("10.1.{}.{}", number / 250, number % 250);
