@@ -100,7 +100,7 @@ mod tests {
     proptest! {
         /// However the tries are spread, no minute holds more than ten that were let by.
         #[test]
-        fn enr_12_no_minute_lets_more_than_ten_failures_by(pauses in prop::collection::vec(0_u64..20_000, 1..120)) {
+        fn enr_12_no_minute_lets_more_than_ten_failures_by(pauses in prop::collection::vec(0_u64..4_000, 1..120)) {
             let limiter = FailureLimiter::default();
             let address: IpAddr = "10.0.0.1".parse().unwrap();
             let (mut now, mut let_by) = (Duration::ZERO, Vec::new());
