@@ -8,7 +8,7 @@ impl Random {
     /// From `AIM_SEED` or from the system; the seed is printed.
     pub fn printed() -> Self {
         let seed = std::env::var("AIM_SEED").map_or_else(|_| fresh(), |seed| seed.parse().unwrap());
-        println!("AIM_SEED={seed}");
+        eprintln!("AIM_SEED={seed}");
         Self(seed)
     }
 

@@ -2,7 +2,7 @@
 
 use aim_common::api::keyvault::EnrolRequest;
 use aim_common::enrolment::JoinString;
-use aim_common::identity::Sha256Digest;
+use aim_common::identity::{CertificateSerial, Sha256Digest};
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -76,7 +76,7 @@ fn new_csr() -> String {
 fn serial(chain: &str) -> String {
     let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
     let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
-    leaf.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect()
+    CertificateSerial::from_bytes(leaf.raw_serial()).to_string()
 }
 
 /// A join string for each name of a host list, in its order.

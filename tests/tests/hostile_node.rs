@@ -38,7 +38,7 @@ fn poisoned<T: DeserializeOwned>(good: &Value) -> T {
                 list.iter().enumerate().for_each(|(n, inner)| texts(inner, &format!("{at}/{n}"), into));
             }
             Value::Object(map) => {
-                map.iter().for_each(|(name, inner)| texts(inner, &format!("{at}/{name}"), into))
+                map.iter().for_each(|(name, inner)| texts(inner, &format!("{at}/{name}"), into));
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! A token is redeemed once, whoever tries at the same time, whoever is killed, whatever is restored.
 #![expect(
     clippy::disallowed_methods,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test fails by panicking, and waits with real deadlines"
 )]
