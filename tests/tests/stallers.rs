@@ -25,7 +25,7 @@ const STALLERS: usize = 1_000;
 const CUT: Duration = Duration::from_secs(10);
 const GOOD: Duration = Duration::from_secs(5);
 /// What a loaded machine takes to notice a cut.
-const SLOW_MACHINE: Duration = Duration::from_secs(5);
+const SLOW_MACHINE: Duration = Duration::from_secs(10);
 /// Stallers of one address: a coordinator holds 100 connections of one.
 const OF_ONE_ADDRESS: usize = 50;
 
