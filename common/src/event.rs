@@ -33,6 +33,11 @@ macro_rules! event_kinds {
             /// Every kind this build knows.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
+            /// Only the coordinator makes events of this kind: a node that sends one speaks for somebody else (IDN-01).
+            pub const fn is_of_the_coordinator(self) -> bool {
+                matches!(self.0, 64..128)
+            }
+
             /// Its name, `subject.what_happened`; `unknown.N` for a number of a newer peer.
             pub fn name(self) -> std::borrow::Cow<'static, str> {
                 match self.0 {

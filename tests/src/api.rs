@@ -11,7 +11,8 @@ use tokio::runtime::Runtime;
 
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
-const SERVER_NAME: &str = "coordinator.aim.internal";
+/// The name under which an agent knows the coordinator, whatever address it dials.
+pub const SERVER_NAME: &str = "coordinator.aim.internal";
 
 /// The API of one coordinator, seen by one user or by nobody.
 pub struct Api {
@@ -56,22 +57,31 @@ impl Answer {
     }
 }
 
+/// TLS that trusts nothing but the pinned root, as an agent has it before it is enrolled.
+pub fn pinned_tls(pin: Sha256Digest) -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(PinnedRootVerifier::new(pin))
+        .with_no_client_auth()
+}
+
+/// A client of the coordinator on this port, with connections of its own.
+pub(crate) fn client(port: u16, pin: Sha256Digest) -> reqwest::Client {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(pinned_tls(pin))
+        .no_proxy()
+        .timeout(TIMEOUT)
+        .resolve(SERVER_NAME, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .build()
+        .unwrap()
+}
+
 impl Api {
     /// The API on this port of this machine, trusted by its pin; nobody is logged in.
     pub fn anonymous(port: u16, pin: Sha256Digest) -> Self {
-        let tls = rustls::ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(PinnedRootVerifier::new(pin))
-            .with_no_client_auth();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .resolve(SERVER_NAME, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-            .build()
-            .unwrap();
+        let http = client(port, pin);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { runtime, http, port, token: None }
     }

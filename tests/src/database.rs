@@ -1,9 +1,10 @@
 //! A coordinator's database, looked at or held from outside.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection, Row};
 use tokio::runtime::Runtime;
 
 /// Holds the database's write lock until it is dropped.
@@ -36,6 +37,57 @@ pub fn spool_records(file: &Path) -> Vec<(String, u64, u64)> {
                 .unwrap();
         let number = |row: &sqlx::sqlite::SqliteRow, at: usize| row.get::<i64, _>(at).unsigned_abs();
         rows.iter().map(|row| (row.get(0), number(row, 1), number(row, 2))).collect()
+    })
+}
+
+/// What the database holds of one agent token and of what it was redeemed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenTrace {
+    /// `outstanding`, `redeemed`, …
+    pub state: String,
+    /// The keyed hash by which it could be redeemed is there.
+    pub has_hash: bool,
+    /// The serial that the token's row names.
+    pub serial: Option<String>,
+    /// Serials of all certificates of living nodes of the token's name.
+    pub certificates: Vec<String>,
+    /// Serials that audit records of enrolments of this name tell of.
+    pub audited: Vec<String>,
+}
+
+/// Every agent token by the name of its node.
+pub fn token_traces(file: &Path) -> BTreeMap<String, TokenTrace> {
+    runtime().block_on(async {
+        let mut connection = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+        let tokens: Vec<(String, String, bool, Option<String>)> = sqlx::query_as(
+            "SELECT node_name, state, storage_hash IS NOT NULL, certificate_serial FROM tokens \
+             WHERE purpose = 'agent-enrol'",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        let certificates: Vec<(String, String)> = sqlx::query_as(
+            "SELECT n.name, c.serial FROM nodes n JOIN certificates c ON c.node_id = n.id WHERE n.state = 'living'",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        let audited: Vec<(String, String)> = sqlx::query_as(
+            "SELECT json_extract(detail, '$.name'), json_extract(detail, '$.serial') FROM audit \
+             WHERE action = 'node.enrol' AND decision = 'allowed'",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        connection.close().await.unwrap();
+        let of = |all: &[(String, String)], name: &str| -> Vec<String> {
+            all.iter().filter(|(known, _)| known == name).map(|(_, serial)| serial.clone()).collect()
+        };
+        let traces = tokens.into_iter().map(|(name, state, has_hash, serial)| {
+            let (certificates, audited) = (of(&certificates, &name), of(&audited, &name));
+            (name, TokenTrace { state, has_hash, serial, certificates, audited })
+        });
+        traces.collect()
     })
 }
 

@@ -21,6 +21,8 @@ pub mod lossy;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod random;
+pub mod redeem;
 pub mod relay;
 pub mod statements;
 pub mod wait;

@@ -91,6 +91,20 @@ impl BareLink {
         })
     }
 
+    /// Sends messages on a unidirectional stream of their own, which stays open as long as the returned value.
+    pub fn send(&self, frames: &[u8]) -> quinn::SendStream {
+        self.runtime.block_on(async {
+            let mut stream = self.connection.open_uni().await.unwrap();
+            stream.write_all(frames).await.unwrap();
+            stream
+        })
+    }
+
+    /// The spool that this session's records come from.
+    pub fn spool() -> SpoolId {
+        SpoolId::from_random([7; 16])
+    }
+
     /// Writes bytes to the control stream as they are.
     pub fn write(&mut self, bytes: &[u8]) {
         // A closed connection is what the test asserts afterwards.
@@ -136,7 +150,7 @@ fn hello(boot: BootId) -> Hello {
         machine_id_sha256: None,
         inventory_sha256: Sha256Digest::of(b"none"),
         series_sha256: Sha256Digest::of(b"none"),
-        spool_id: SpoolId::from_random([7; 16]),
+        spool_id: BareLink::spool(),
         spool_first: 0,
         clock: EpochMs(0),
         started: EpochMs(0),

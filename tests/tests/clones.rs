@@ -1,5 +1,6 @@
 //! Machines that look alike, and identities that were copied.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use aim_common::identity::BootId;
 use aim_tests::link::{BareLink, NodeIdentity};
 use aim_tests::{Agent, Coordinator, run, until};
+use reqwest::Method;
 use tempfile::TempDir;
 
 /// Threat model's bound for what is found while both are online.
@@ -22,16 +24,50 @@ fn idn_07_two_nodes_with_one_machine_id_stay_two_and_are_reported() {
     let dir = TempDir::new().unwrap();
     let coordinator = Coordinator::start(dir.path());
     let admin = coordinator.admin();
-    let first = Agent::start(dir.path(), "node1", &coordinator);
+    let mut first = Agent::start(dir.path(), "node1", &coordinator);
     let second = Agent::start(dir.path(), "node2", &coordinator);
     assert_ne!(first.node_id(&admin), second.node_id(&admin));
     until("one of them has the event", FOUND, || {
         let events = [&first, &second].map(|agent| agent.events(&admin, "node.duplicate_machine_id").len());
         (events[0] + events[1] > 0).then_some(())
     });
+    let conditions = |agent: &Agent| agent.node(&admin)["conditions"].to_string();
     for agent in [&first, &second] {
+        until("both are shown with the warning", FOUND, || {
+            conditions(agent).contains("duplicate_machine_id").then_some(())
+        });
         assert_eq!(agent.presence(&admin)["state"], "present", "{}", agent.name);
     }
+    // Two keys, two certificates, two inventories: what one reports is not the other's.
+    let certificates = admin.get("/api/v1/certificates").success();
+    let keys: BTreeSet<&str> = certificates["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|certificate| certificate["public_key_sha256"].as_str().unwrap())
+        .collect();
+    assert_eq!(keys.len(), 2, "{certificates}");
+    let rack = |name: &str, rack: &str| {
+        let change = serde_json::json!({ "labels": { "rack": rack } });
+        admin.call(Method::PATCH, &format!("/api/v1/nodes/{name}"), Some(&change)).success();
+    };
+    rack("node1", "r1");
+    rack("node2", "r2");
+    // Whoever comes again is the node that it was.
+    first.stop();
+    first.await_presence(&admin, "absent", FOUND);
+    until("the one that is left is alone", FOUND, || {
+        (!conditions(&second).contains("duplicate_machine_id")).then_some(())
+    });
+    first.serve();
+    first.await_presence(&admin, "present", FOUND);
+    for (agent, rack) in [(&first, "r1"), (&second, "r2")] {
+        until("the warning is back", FOUND, || {
+            conditions(agent).contains("duplicate_machine_id").then_some(())
+        });
+        assert_eq!(agent.node(&admin)["labels"]["rack"], rack, "{}", agent.name);
+    }
+    assert_eq!(admin.get("/api/v1/nodes").success()["total"], 2);
 }
 
 #[test]

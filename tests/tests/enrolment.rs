@@ -1,13 +1,17 @@
 //! Enrolment through the real path, and what stops it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aim_common::enrolment::JoinString;
 use aim_common::identity::Sha256Digest;
 use aim_tests::agent::{SEEN, join_string};
+use aim_tests::api::SERVER_NAME;
 use aim_tests::{Agent, Coordinator, until};
 use serde_json::json;
 use tempfile::TempDir;
@@ -140,6 +144,123 @@ fn enr_19_a_join_string_is_no_argument_and_its_file_is_private() {
     fs::set_permissions(agent.join_file(), fs::Permissions::from_mode(0o644)).unwrap();
     let ended = agent.run(&["enroll", "--join-file", &agent.join_file().display().to_string()]);
     assert!(ended.code != 0 && ended.stderr.contains("600"), "{ended:?}");
+    // Of the right mode it is taken, and gone after its use.
+    fs::remove_file(agent.join_file()).unwrap();
+    agent.enrol(&join).success();
+    assert!(!agent.join_file().exists(), "the used join string is still there");
+}
+
+#[test]
+fn enr_19_a_join_string_comes_by_standard_input_and_stands_in_no_process() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let join = join_string(&coordinator.admin(), "node1");
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    let mut command = agent.command(&["enroll", "--join-file", "-"]);
+    let mut enrolling = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let process = Path::new("/proc").join(enrolling.id().to_string());
+    until("the agent runs", SEEN, || {
+        let line = fs::read(process.join("cmdline")).ok()?;
+        line.split(|byte| *byte == 0).next()?.ends_with(b"aim-agent").then_some(())
+    });
+    // It waits for the end of its input, and can be looked at as long as that does not come.
+    let mut input = enrolling.stdin.take().unwrap();
+    input.write_all(join.as_bytes()).unwrap();
+    for file in ["cmdline", "environ"] {
+        let seen = fs::read(process.join(file)).unwrap();
+        assert!(!String::from_utf8_lossy(&seen).contains(&join), "the join string is in {file}");
+    }
+    drop(input);
+    assert!(enrolling.wait().unwrap().success());
+    agent.run(&["check"]).success();
+}
+
+/// A server that is somebody else's coordinator: the right name, another root. It counts what it is sent after TLS.
+fn impostor() -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+    let root = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = rcgen::CertifiedIssuer::self_signed(params, root).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf =
+        rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap().signed_by(&key, &root).unwrap();
+    let chain = vec![leaf.der().clone(), root.der().clone()];
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = rustls::ServerConfig::builder_with_provider(aim_common::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = std::sync::Arc::new(config);
+    let served = std::thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        tcp.set_read_timeout(Some(SEEN)).unwrap();
+        let mut tls = rustls::ServerConnection::new(config).unwrap();
+        let mut heard = Vec::new();
+        // Ends with the client's alert, or with its whole request.
+        let _ = rustls::Stream::new(&mut tls, &mut tcp).read_to_end(&mut heard);
+        heard
+    });
+    (port, served)
+}
+
+#[test]
+fn enr_17_an_impostor_hears_no_byte_of_the_token() {
+    let dir = TempDir::new().unwrap();
+    let coordinator = Coordinator::start(dir.path());
+    let admin = coordinator.admin();
+    let good = join_string(&admin, "node1");
+    let mut to_impostor: JoinString = good.parse().unwrap();
+    let (port, served) = impostor();
+    to_impostor.addresses = vec![format!("127.0.0.1:{port}")];
+    let agent = Agent::prepare(dir.path(), "node1", |_| ());
+    let ended = agent.enrol(to_impostor.to_secret().expose());
+    assert_eq!(ended.code, PIN_MISMATCH, "{ended:?}");
+    assert!(ended.stderr.contains("nothing was sent to it"), "{ended:?}");
+    let heard = served.join().unwrap();
+    assert!(heard.is_empty(), "the impostor was told {} bytes", heard.len());
+    let tokens = admin.get("/api/v1/tokens").success();
+    assert_eq!(tokens["items"][0]["state"], "outstanding", "{tokens}");
+}
+
+#[test]
+fn enr_17_no_program_has_a_switch_that_skips_the_check() {
+    for (program, commands) in [
+        (
+            "aim-agent",
+            &[&["--help"][..], &["enroll", "--help"], &["run", "--help"], &["check", "--help"]][..],
+        ),
+        ("aimctl", &[&["--help"][..], &["login", "--help"]][..]),
+    ] {
+        for arguments in commands {
+            let mut command = aim_tests::process::command(&aim_tests::process::program(program));
+            let help = aim_tests::run(command.args(*arguments), SEEN).success().to_lowercase();
+            let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
+            let options = options.collect::<Vec<_>>().join("\n");
+            assert!(options.contains("--help"), "{help}");
+            for switch in ["insecure", "skip", "no-verify", "no-check", "trust-any", "accept-any"] {
+                assert!(!options.contains(switch), "{program} {arguments:?} offers {switch}: {options}");
+            }
+        }
+    }
+    // A verifier of one's own is only ever the one that knows the pin.
+    let mut found = 0;
+    for (file, text) in aim_tests::statements::sources() {
+        if !["agent/src/", "cli/src/", "common/src/"].iter().any(|folder| file.starts_with(folder)) {
+            continue;
+        }
+        for (at, _) in text.match_indices("with_custom_certificate_verifier(") {
+            let verifier = text[at..].split_once('(').unwrap().1;
+            assert!(verifier.starts_with("PinnedRootVerifier::new("), "{file}: {}", &verifier[..40]);
+            found += 1;
+        }
+        let verifiers = text.matches("ServerCertVerifier for ").count();
+        assert!(verifiers == 0 || file == "common/src/tls.rs", "{file} has a verifier of its own");
+    }
+    assert!(found >= 2, "only {found} places were looked at");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn uniform(mut answer: (u16, Value)) -> (u16, Value) {
 }
 
 #[test]
-fn the_master_key_comes_once_for_a_token_byte_for_byte() {
+fn enr_18_the_master_key_comes_once_for_a_token_byte_for_byte() {
     let dir = TempDir::new().unwrap();
     let coordinator = Coordinator::start(dir.path());
     let curl = Curl::new(dir.path(), &coordinator);
@@ -172,4 +172,38 @@ fn enr_13_the_query_form_is_off_by_default() {
     let (status, _) = curl.call("GET", &format!("/api/keyvault/salt/master-pub{query}"), &[]);
     assert!((400..500).contains(&status), "{status}");
     assert_eq!(curl.master_pub(&token).0, 200);
+}
+
+#[test]
+fn enr_13_switched_on_the_query_form_is_served_and_stands_in_no_log_and_no_error() {
+    let dir = TempDir::new().unwrap();
+    let mut coordinator = Coordinator::prepare(dir.path(), |config| {
+        let on = toml::Table::from_iter([("master_pub_query".to_owned(), true.into())]);
+        config.insert("keyvault".into(), on.into());
+        config.insert("log".into(), toml::Table::from_iter([("filter".to_owned(), "trace".into())]).into());
+    });
+    coordinator.serve();
+    import(&coordinator, dir.path());
+    let curl = Curl::new(dir.path(), &coordinator);
+    let token = coordinator.admin().post("/api/keyvault/salt/generate-token", &json!({})).success();
+    let text = |key: &str| token[key].as_str().unwrap();
+    let query = format!("?token={}&signature={}&nonce={}", text("token"), text("signature"), text("nonce"));
+    let path = format!("/api/keyvault/salt/master-pub{query}");
+    assert_eq!(curl.call("GET", &path, &[]).0, 200);
+    let mut said = Vec::new();
+    // Used up, of another method, of another route, and with a query that is too long.
+    let long = format!("{path}&x={}", "y".repeat(9_000));
+    for (method, path) in [("GET", &path), ("POST", &path), ("GET", &format!("{path}/x")), ("GET", &long)] {
+        let (status, problem) = curl.call(method, path, &[]);
+        assert!((400..500).contains(&status), "{method}: {status}");
+        said.push(problem.to_string());
+    }
+    coordinator.stop();
+    said.push(fs::read_to_string(coordinator.log_path()).unwrap());
+    assert!(said.last().unwrap().contains("/api/keyvault/salt/master-pub"), "the requests were not logged");
+    for text in &said {
+        for secret in ["token", "signature", "nonce"] {
+            assert!(!text.contains(token[secret].as_str().unwrap()), "the {secret} is in {text}");
+        }
+    }
 }

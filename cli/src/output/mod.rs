@@ -207,10 +207,7 @@ impl Output {
 {}",
                 yaml(value)?
             )),
-            _ => print(&format!(
-                "{value}
-"
-            )),
+            _ => print(&format!("{}\n", text::escape_json(&value.to_string()))),
         }
     }
 
@@ -222,7 +219,7 @@ impl Output {
 
 fn json(value: &Value) -> Result<String, CliError> {
     serde_json::to_string_pretty(value)
-        .map(|text| format!("{text}\n"))
+        .map(|written| format!("{}\n", text::escape_json(&written)))
         .map_err(|error| CliError::Failed(format!("writing JSON: {error}")))
 }
 

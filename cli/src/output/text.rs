@@ -22,6 +22,22 @@ pub(crate) fn escape(text: &str) -> String {
     safe
 }
 
+/// JSON with the same characters written as JSON's own escapes: the same value, and safe for a terminal.
+pub(crate) fn escape_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && is_unsafe(character) {
+            // Outside of strings JSON has no such character; beyond 16 bits it is written as a pair.
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
 /// The same for a message of several lines.
 pub(crate) fn escape_lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
@@ -146,6 +162,16 @@ mod tests {
         assert!(safe.chars().all(|c| !is_unsafe(c)), "{safe:?}");
         assert_eq!(safe, "a\\u{1b}[2J\\r\\nb\\t\\u{0}\\u{202e}\\u{2028}\\u{9b}31m\\u{7f}\\u{feff}");
         assert_eq!(escape("GPU 显卡 é"), "GPU 显卡 é");
+    }
+
+    #[test]
+    fn idn_04_json_keeps_its_value_and_steers_no_terminal() {
+        let hostile = serde_json::json!({ "a\u{9b}": "\x1b[2J\r\n\t\0\u{202e}\u{7f}\u{e0041}é\\\u{feff}" });
+        for written in [hostile.to_string(), serde_json::to_string_pretty(&hostile).unwrap()] {
+            let safe = escape_json(&written);
+            assert!(safe.chars().all(|c| c == '\n' || !is_unsafe(c)), "{safe:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), hostile);
+        }
     }
 
     #[test]

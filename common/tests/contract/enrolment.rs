@@ -159,6 +159,18 @@ fn enr_11_secret_types_cannot_be_compared_or_shown() {
     secret!(Secret, TokenId, Nonce, TokenSignature, TokenKey, TokenClaims, JoinString);
 }
 
+/// The one place where signatures meet: the MAC's own comparison, whose time says nothing.
+#[test]
+fn enr_11_signatures_are_compared_by_the_mac_itself() {
+    let source = include_str!("../../src/enrolment/token.rs");
+    let verify = source.split_once("pub fn verify(").unwrap().1.split_once("\n    }").unwrap().0;
+    assert!(verify.contains(".verify_slice(&signature.0).is_ok()"), "{verify}");
+    let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    for comparison in [".0 ==", "== other", ".eq(", "PartialEq for", "PartialOrd for"] {
+        assert!(!code.iter().any(|line| line.contains(comparison)), "{comparison} in the secrets' own file");
+    }
+}
+
 fn join_string() -> JoinString {
     JoinString {
         addresses: vec!["[::1]:8443".to_owned(), "coordinator.example:8443".to_owned()],

@@ -24,7 +24,7 @@ use crate::auth::Caller;
 use crate::keyvault::Requester;
 use crate::keyvault::tokens::{PresentedToken, TokenOrder};
 
-/// Longest time for a whole request, its body included (ENR-20).
+/// Longest time of a handler; the body has its own in `limits`, because it is read before (ENR-20).
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 const SALT_GENERATE: &str = "/api/keyvault/salt/generate-token";

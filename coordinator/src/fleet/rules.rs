@@ -58,3 +58,31 @@ pub(super) const fn rule(kind: Kind) -> Rule {
     };
     Rule { role, sender }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who may say what on which stream, as docs/protocol.md has it.
+    const AGREED: &[(Kind, Role, Sender)] = &[
+        (Kind::Hello, Role::Control, Sender::Agent),
+        (Kind::Welcome, Role::Control, Sender::Coordinator),
+        (Kind::Goodbye, Role::Control, Sender::Either),
+        (Kind::Ack, Role::Control, Sender::Coordinator),
+        (Kind::LiveMode, Role::Control, Sender::Coordinator),
+        (Kind::SeriesTable, Role::Samples, Sender::Agent),
+        (Kind::GaugeReport, Role::Samples, Sender::Agent),
+        (Kind::NodeConditions, Role::Samples, Sender::Agent),
+        (Kind::GpuProcesses, Role::Samples, Sender::Agent),
+        (Kind::SpoolBatch, Role::Durable, Sender::Agent),
+        (Kind::RenewRequest, Role::Renewal, Sender::Agent),
+        (Kind::RenewResponse, Role::Renewal, Sender::Coordinator),
+    ];
+
+    #[test]
+    fn idn_03_who_may_send_which_message_is_as_agreed() {
+        let table: Vec<_> =
+            Kind::ALL.iter().map(|kind| (*kind, rule(*kind).role, rule(*kind).sender)).collect();
+        assert_eq!(table, AGREED);
+    }
+}

@@ -102,6 +102,11 @@ impl Plan {
     fn add_record(&mut self, batch: &Batch, sequence: i64, record: &Record) {
         let node = batch.node.id;
         let sort = match record {
+            Record::Event(event) if event.kind.is_of_the_coordinator() => {
+                let reason = "an event that only the coordinator makes was not stored";
+                self.refuse(node, event.kind.name().into_owned(), reason);
+                "event"
+            }
             Record::Event(event) => {
                 self.group.events.push(event_row(node, (batch.spool, sequence), event));
                 "event"
@@ -152,7 +157,8 @@ impl Plan {
         let section = match Section::decode(encoded) {
             Ok(section) => section,
             Err(error) => {
-                self.refuse(node.id, &format!("tag {tag}"), &error.to_string());
+                let reason = format!("an inventory section was not stored: {error}");
+                self.refuse(node.id, format!("inventory section tag {tag}"), &reason);
                 return;
             }
         };
@@ -160,7 +166,8 @@ impl Plan {
         let former = all.remove(&tag);
         let bytes = all.values().map(|held| held.bytes.len()).sum::<usize>() + encoded.bytes.len();
         if all.len() >= MAX_SECTIONS || bytes > MAX_SECTION_BYTES {
-            self.refuse(node.id, &format!("tag {tag}"), "the node's inventory is over its bounds");
+            let reason = "an inventory section was not stored: the node's inventory is over its bounds";
+            self.refuse(node.id, format!("inventory section tag {tag}"), reason);
             return;
         }
         if former.as_deref() == Some(encoded) {
@@ -264,7 +271,7 @@ impl Plan {
     }
 
     /// A record that is acknowledged, since sending it again would not mend it, and said to be unusable.
-    fn refuse(&mut self, node: NodeId, subject: &str, reason: &str) {
+    fn refuse(&mut self, node: NodeId, subject: String, reason: &str) {
         self.group.events.push(EventRow {
             node,
             origin: None,
@@ -272,8 +279,8 @@ impl Plan {
             severity: Severity::Warning,
             occurred: self.group.stored_at,
             boot_id: None,
-            subject: format!("inventory section {subject}"),
-            message: storable(&format!("an inventory section was not stored: {reason}")),
+            subject,
+            message: storable(reason),
             attributes: BTreeMap::new(),
         });
     }

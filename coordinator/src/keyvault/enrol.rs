@@ -51,12 +51,17 @@ impl KeyVault {
         let good = self.examine(presented.as_ref(), &wanted, requester).await?;
         let node = NewNode { name: &request.node, key: &key, replace: good.stored.replace };
         let token = format!("token:{}", good.stored.id);
-        let response = self.admit_node(Claim::Token(&good.hash), &node, &token, requester).await?;
-        self.redeemed(&good).await?;
-        Ok(response)
+        match self.admit_node(Claim::Token(&good.hash), &node, &token, requester).await {
+            Ok(response) => {
+                self.redeemed(&good).await?;
+                Ok(response)
+            }
+            Err(VaultError::Refused) => Err(self.refuse_late(&good, &wanted, requester).await?),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Issues, stores and announces a node; a lost claim counts as a failure of the address by its caller.
+    /// Issues, stores and announces a node; a lost claim is [`VaultError::Refused`], which the caller counts and records.
     pub(super) async fn admit_node(
         &self,
         claim: Claim<'_>,

@@ -5,17 +5,36 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Failures of one address within [`WINDOW`] after which it is refused.
-const MAX_FAILURES: u32 = 10;
-/// How long failures count.
+/// Failures of one address within any [`WINDOW`] after which it is refused.
+const MAX_FAILURES: usize = 10;
+/// How long a failure counts.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Addresses remembered at once, 2 MiB; beyond that the oldest are forgotten.
+/// Addresses remembered at once, 8 MiB; beyond that the oldest are forgotten.
 const MAX_ADDRESSES: usize = 32_768;
 
-#[derive(Debug, Clone, Copy)]
+/// When the last failures of an address were: a ring, so that the window slides and no edge of it lets twice as many by.
+#[derive(Debug, Clone, Copy, Default)]
 struct Failures {
-    since: Duration,
-    count: u32,
+    at: [Option<Duration>; MAX_FAILURES],
+    next: usize,
+}
+
+impl Failures {
+    fn add(&mut self, now: Duration) {
+        if let Some(oldest) = self.at.get_mut(self.next) {
+            *oldest = Some(now);
+        }
+        self.next = (self.next + 1) % MAX_FAILURES;
+    }
+
+    /// The failure that must be a window old before there is room for another one.
+    fn oldest(&self) -> Option<Duration> {
+        self.at.get(self.next).copied().flatten()
+    }
+
+    fn newest(&self) -> Option<Duration> {
+        self.at.iter().copied().flatten().max()
+    }
 }
 
 /// Counts failures.
@@ -28,26 +47,22 @@ impl FailureLimiter {
     /// Seconds to wait where the address failed too often; `now` is monotonic.
     pub(super) fn refused_for(&self, address: IpAddr, now: Duration) -> Option<u64> {
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = addresses.get(&subscriber(address))?;
-        let left = (failures.since + WINDOW).checked_sub(now).filter(|left| !left.is_zero())?;
-        (failures.count >= MAX_FAILURES).then(|| left.as_secs().max(1))
+        let oldest = addresses.get(&subscriber(address))?.oldest()?;
+        let left = (oldest + WINDOW).checked_sub(now).filter(|left| !left.is_zero())?;
+        Some(left.as_secs().max(1))
     }
 
     /// The address failed once more.
     pub(super) fn failed(&self, address: IpAddr, now: Duration) {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if addresses.len() >= MAX_ADDRESSES {
-            addresses.retain(|_, failures| failures.since + WINDOW > now);
+            addresses.retain(|_, failures| failures.newest().is_some_and(|newest| newest + WINDOW > now));
         }
         if addresses.len() >= MAX_ADDRESSES {
-            let oldest = addresses.iter().min_by_key(|(_, failures)| failures.since).map(|(key, _)| *key);
+            let oldest = addresses.iter().min_by_key(|(_, failures)| failures.newest()).map(|(key, _)| *key);
             oldest.and_then(|key| addresses.remove(&key));
         }
-        let failures = addresses.entry(subscriber(address)).or_insert(Failures { since: now, count: 0 });
-        if failures.since + WINDOW <= now {
-            *failures = Failures { since: now, count: 0 };
-        }
-        failures.count = failures.count.saturating_add(1);
+        addresses.entry(subscriber(address)).or_default().add(now);
     }
 }
 
@@ -61,6 +76,8 @@ fn subscriber(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -69,15 +86,36 @@ mod tests {
     fn enr_12_ten_failures_in_a_minute_close_the_door() {
         let limiter = FailureLimiter::default();
         let (bad, good): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        for failure in 0..MAX_FAILURES {
-            assert_eq!(limiter.refused_for(bad, SECOND * failure), None, "after {failure} failures");
-            limiter.failed(bad, SECOND * failure);
+        for second in 0..10 {
+            assert_eq!(limiter.refused_for(bad, SECOND * second), None, "after {second} failures");
+            limiter.failed(bad, SECOND * second);
         }
         assert_eq!(limiter.refused_for(bad, SECOND * 10), Some(50));
         assert_eq!(limiter.refused_for(good, SECOND * 10), None);
         assert_eq!(limiter.refused_for(bad, WINDOW), None, "a minute after the first failure");
         limiter.failed(bad, WINDOW);
-        assert_eq!(limiter.refused_for(bad, WINDOW), None, "the count began anew");
+        assert_eq!(limiter.refused_for(bad, WINDOW), Some(1), "nine of the former ones still count");
+    }
+
+    proptest! {
+        /// However the tries are spread, no minute holds more than ten that were let by.
+        #[test]
+        fn enr_12_no_minute_lets_more_than_ten_failures_by(pauses in prop::collection::vec(0_u64..4_000, 1..120)) {
+            let limiter = FailureLimiter::default();
+            let address: IpAddr = "10.0.0.1".parse().unwrap();
+            let (mut now, mut let_by) = (Duration::ZERO, Vec::new());
+            for pause in pauses {
+                now += Duration::from_millis(pause);
+                if limiter.refused_for(address, now).is_none() {
+                    limiter.failed(address, now);
+                    let_by.push(now);
+                }
+            }
+            for (at, first) in let_by.iter().enumerate() {
+                let within = let_by[at..].iter().filter(|failure| **failure < *first + Duration::from_mins(1));
+                prop_assert!(within.count() <= 10, "{let_by:?}");
+            }
+        }
     }
 
     #[test]

@@ -153,8 +153,7 @@ impl KeyVault {
         let target = format!("token:{}", good.stored.id);
         let record = self.audit(requester, "token.redeem", target, Decision::Allowed, detail);
         if !self.store.token_redeem(&good.hash, &record).await? {
-            self.failures.failed(source, self.clock.monotonic());
-            return Err(VaultError::Refused);
+            return Err(self.refuse_late(&good, &wanted, requester).await?);
         }
         self.redeemed(&good).await?;
         Ok(STANDARD.encode(key.pem))

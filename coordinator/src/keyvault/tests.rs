@@ -1,5 +1,9 @@
 //! The whole KeyVault on SQLite, with clocks that the test sets.
 
+mod proofs;
+mod standing;
+mod token_limits;
+
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -299,6 +303,8 @@ async fn enr_03_concurrent_redeem_100() {
         }
         let enrolled = first.audit_of("node.enrol").await;
         assert_eq!(enrolled.len(), round + 1, "one record each");
+        // Whoever lost the race for the claim is recorded like whoever came later.
+        assert_eq!(first.audit_of("token.redeem").await.len(), 99 * (round + 1));
     }
     let filter = crate::store::certificates::CertificateFilter { node: None, state: None, now: EpochMs(0) };
     assert_eq!(first.store.certificates_page(&filter, 0, 1000).await.unwrap().1, 3, "one serial each");
@@ -336,6 +342,7 @@ async fn enr_05_a_lost_answer_is_recovered_by_proof_for_five_minutes() {
         matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)),
         "the token is dead"
     );
+    place.clock.pass(5 * 60 * 1000);
     let found = vault.prove_key(ProofPurpose::Recover, &pair, None).await.unwrap();
     assert_eq!(leaf(&found), leaf(&lost));
     let stranger = KeyPair::generate().unwrap();
@@ -343,7 +350,7 @@ async fn enr_05_a_lost_answer_is_recovered_by_proof_for_five_minutes() {
         vault.prove_key(ProofPurpose::Recover, &stranger, None).await,
         Err(VaultError::Refused)
     ));
-    place.clock.pass(5 * 60 * 1000 + 1);
+    place.clock.pass(1);
     assert!(matches!(vault.prove_key(ProofPurpose::Recover, &pair, None).await, Err(VaultError::Refused)));
 }
 
@@ -357,6 +364,43 @@ async fn enr_06_expiry_stands_against_steps_of_the_wall_clock() {
     assert!(matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)));
     place.clock.step_wall(-4 * 60 * 1000);
     assert!(matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)), "stepped back");
+    // And where the wall clock never reaches the end: its time is over by the other clock.
+    let token = vault.agent_token(wish("gpu1")).await;
+    place.clock.pass(60 * 1000);
+    place.clock.step_wall(-60 * 1000);
+    place.clock.pass(4 * 60 * 1000);
+    assert!(matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)), "kept back");
+}
+
+#[tokio::test]
+async fn enr_06_once_seen_to_be_over_a_token_is_over() {
+    let place = Place::new();
+    let vault = place.open().await;
+    let token = vault.agent_token(wish("gpu1")).await;
+    let pair = KeyPair::generate().unwrap();
+    place.clock.step_wall(-10 * 60 * 1000);
+    let early = vault.try_enrol(&token, "gpu1", &pair).await;
+    assert!(matches!(early, Err(VaultError::Refused)), "before its issue");
+    place.clock.step_wall(20 * 60 * 1000);
+    assert!(
+        matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)),
+        "ten minutes on"
+    );
+    place.clock.step_wall(-10 * 60 * 1000);
+    let back = vault.try_enrol(&token, "gpu1", &pair).await;
+    assert!(matches!(back, Err(VaultError::Refused)), "the clock is right again, and the token stays dead");
+}
+
+#[tokio::test]
+async fn enr_06_a_try_before_its_issue_does_not_end_a_token() {
+    let place = Place::new();
+    let vault = place.open().await;
+    let token = vault.agent_token(wish("gpu1")).await;
+    let pair = KeyPair::generate().unwrap();
+    place.clock.step_wall(-10 * 60 * 1000);
+    assert!(matches!(vault.try_enrol(&token, "gpu1", &pair).await, Err(VaultError::Refused)));
+    place.clock.step_wall(10 * 60 * 1000);
+    vault.try_enrol(&token, "gpu1", &pair).await.unwrap();
 }
 
 #[tokio::test]
@@ -508,7 +552,7 @@ async fn enr_16_no_more_tokens_than_the_cap() {
 }
 
 #[tokio::test]
-async fn a_salt_token_gives_the_exact_bytes_once_and_waits_for_a_key() {
+async fn enr_18_a_salt_token_gives_the_exact_bytes_once_and_waits_for_a_key() {
     let place = Place::new();
     let vault = place.open().await;
     let token = vault.salt_token().await;

@@ -6,6 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use super::StartError;
 use crate::config::Config;
 
+/// Connections that may wait to be accepted. What comes on top the kernel drops without a word, and a client that is
+/// silent as well then waits for ever for a server that does not know it (ENR-20).
+const BACKLOG: i32 = 4_096;
+
 /// The sockets of one coordinator.
 pub(super) struct Sockets {
     pub(super) https: TcpListener,
@@ -21,7 +25,7 @@ pub(super) enum Plain {
 
 /// Binds what the configuration asks for.
 pub(super) fn bind(config: &Config) -> Result<Sockets, StartError> {
-    let https = bind_to("https.listen", config.https.listen, TcpListener::bind)?;
+    let https = bind_to("https.listen", config.https.listen, listen)?;
     let link = bind_to("link.listen", config.link.listen, UdpSocket::bind)?;
     let plain = config.https.plain_listen.as_deref().map(bind_plain).transpose()?;
     Ok(Sockets { https, link, plain })
@@ -42,6 +46,12 @@ fn bind_to<T>(
     bound.map_err(|source| StartError::Listen { key, address: address.to_string(), source })
 }
 
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = TcpListener::bind(address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
 fn no_ipv6(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::Unsupported || error.kind() == ErrorKind::AddrNotAvailable
 }
@@ -51,7 +61,7 @@ fn bind_plain(address: &str) -> Result<Plain, StartError> {
         |source| StartError::Listen { key: "https.plain_listen", address: address.to_owned(), source };
     let Some(path) = address.strip_prefix("unix:") else {
         let address: SocketAddr = address.parse().map_err(|_| refuse(ErrorKind::InvalidInput.into()))?;
-        return TcpListener::bind(address).map(Plain::Tcp).map_err(refuse);
+        return listen(address).map(Plain::Tcp).map_err(refuse);
     };
     // What a killed coordinator left; a living one would still answer on it.
     if std::os::unix::net::UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)

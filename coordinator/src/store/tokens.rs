@@ -183,14 +183,14 @@ impl Store {
         Ok((views, total))
     }
 
-    /// Counts a wrong signature; the fifth one revokes the token.
-    pub async fn token_failed(&self, id: i64, at: EpochMs) -> Result<(), StoreError> {
+    /// Counts a wrong signature; the fifth one revokes the token: true then.
+    pub async fn token_failed(&self, id: i64, at: EpochMs) -> Result<bool, StoreError> {
         write!(self, pool => {
             sqlx::query("UPDATE tokens SET failures = failures + 1 WHERE id = $1 AND state = 'outstanding'")
                 .bind(id)
                 .execute(pool)
                 .await?;
-            sqlx::query(
+            let revoked = sqlx::query(
                 "UPDATE tokens SET state = 'revoked', storage_hash = NULL, ended_at = $3 \
                  WHERE id = $1 AND state = 'outstanding' AND failures >= $2",
             )
@@ -199,14 +199,26 @@ impl Store {
             .bind(at.0)
             .execute(pool)
             .await?;
-            Ok(())
+            Ok(revoked.rows_affected() > 0)
         })
     }
 
-    /// Ends an outstanding token with its audit record; false where it is not outstanding.
-    pub async fn token_revoke(&self, id: i64, record: &NewAuditRecord) -> Result<bool, StoreError> {
+    /// Ends an outstanding token with its audit record and gives its hash; none where it is not outstanding.
+    pub async fn token_revoke(
+        &self,
+        id: i64,
+        record: &NewAuditRecord,
+    ) -> Result<Option<Sha256Digest>, StoreError> {
         write!(self, pool => {
-            let mut tx = pool.begin_with(self.begin()).await?;
+            let mut tx = begin_deciding!(self, pool);
+            let outstanding: Option<(String,)> = sqlx::query_as(
+                "SELECT storage_hash FROM tokens WHERE id = $1 AND state = 'outstanding'",
+            )
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await?;
+            let Some((hash,)) = outstanding else { return Ok(None) };
+            let hash = parse("tokens", "storage_hash", &id.to_string(), &hash)?;
             let ended = sqlx::query(
                 "UPDATE tokens SET state = 'revoked', storage_hash = NULL, ended_at = $2 \
                  WHERE id = $1 AND state = 'outstanding'",
@@ -216,11 +228,11 @@ impl Store {
             .execute(&mut *tx)
             .await?;
             if ended.rows_affected() == 0 {
-                return Ok(false);
+                return Ok(None);
             }
             append_audit!(self, &mut tx, record)?;
             tx.commit().await?;
-            Ok(true)
+            Ok(Some(hash))
         })
     }
 

@@ -69,11 +69,13 @@ async fn enr_01_a_token_needs_a_session_with_the_permission() {
     }
     let sre = fixture.user(&admin, "carol", &["sre"]).await;
     assert_eq!(fixture.call(&sre, "POST", GENERATE, None).await.0, StatusCode::OK);
+    let (_, tokens) = fixture.call(&admin, "GET", "/api/v1/tokens", None).await;
+    assert_eq!(tokens["total"], 1, "a refused call left a token: {tokens}");
     fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_flow_of_the_specification_gives_the_key_byte_for_byte_once() {
+async fn enr_18_the_flow_of_the_specification_gives_the_key_byte_for_byte_once() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
     let (status, token) = fixture.call(&admin, "POST", GENERATE, None).await;

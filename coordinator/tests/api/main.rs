@@ -4,7 +4,9 @@
 
 mod access;
 mod audit_trail;
+mod enrolment;
 mod host;
+mod identity;
 mod keyvault;
 mod login;
 mod nodes;

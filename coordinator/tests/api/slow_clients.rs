@@ -118,6 +118,20 @@ async fn api_01_one_address_has_a_hundred_connections_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn enr_20_an_enrolment_that_is_slow_at_every_step_is_cut_ten_seconds_after_it_was_accepted() {
+    let fixture = Fixture::start().await;
+    let mut stream = tls(&fixture, b"http/1.1").await;
+    // The client takes most of its time before its header, which alone would be in time, like its body.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let head = "POST /api/keyvault/agent/enroll HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 100\r\n\r\n{\"t";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let said = cut("a slow enrolment", stream, Duration::from_secs(10 - 7 + 4)).await;
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn api_10_a_connection_with_too_many_resets_is_closed() {
     let fixture = Fixture::start().await;
     let stream = tls(&fixture, b"h2").await;

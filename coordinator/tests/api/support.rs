@@ -130,7 +130,7 @@ impl Fixture {
 }
 
 /// A request for a certificate with a key of its own.
-fn csr() -> String {
+pub(crate) fn csr() -> String {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     let key = rcgen::KeyPair::generate().unwrap();

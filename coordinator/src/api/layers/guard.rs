@@ -119,6 +119,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn idn_03_a_route_or_method_without_a_row_is_refused() {
+        let row = crate::api::access::public(Method::GET, "/known");
+        let table = AccessTable::new([row]);
+        assert_eq!(table.rule(&Method::GET, "/known").ok(), Some(Rule::Public));
+        assert!(matches!(table.rule(&Method::GET, "/added"), Err(ApiError::Forbidden(_))));
+        assert!(matches!(table.rule(&Method::POST, "/known"), Err(ApiError::MethodNotAllowed(_))));
+    }
+
+    #[test]
     fn pki_12_what_works_in_an_outage_is_a_route_of_the_table() {
         let rows: Vec<Access> = crate::api::resources().iter().flat_map(|r| (r.access)()).collect();
         for path in WORKS_IN_OUTAGE {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 
 use crate::api::problem::ApiError;
-use crate::api::server::HEADERS;
+use crate::api::server::{HEADERS, TimeTaken};
 
 /// Header bytes of one request.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -19,6 +19,10 @@ const TARGET_BYTES: usize = 8 * 1024;
 const BODY_BYTES: usize = 1024 * 1024;
 /// The whole body must be there within this time.
 const BODY_READ: Duration = Duration::from_secs(30);
+/// The same for the KeyVault, whose clients are not logged in: from the accept of a fresh connection on (ENR-20).
+const KEYVAULT_BODY_READ: Duration = Duration::from_secs(10);
+/// Where the KeyVault's routes are.
+const KEYVAULT: &str = "/api/keyvault/";
 /// A handler must begin its answer within this time; event streams begin at once.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -39,7 +43,13 @@ pub async fn body_and_time(request: Request, next: Next) -> Response {
     if body.size_hint().lower() > BODY_BYTES as u64 {
         return ApiError::BodyTooLarge.into_response();
     }
-    let bytes = match tokio::time::timeout(BODY_READ, Limited::new(body, BODY_BYTES).collect()).await {
+    let body_read = if parts.uri.path().starts_with(KEYVAULT) {
+        let taken = parts.extensions.get::<TimeTaken>().map_or(Duration::ZERO, |taken| taken.0);
+        KEYVAULT_BODY_READ.saturating_sub(taken)
+    } else {
+        BODY_READ
+    };
+    let bytes = match tokio::time::timeout(body_read, Limited::new(body, BODY_BYTES).collect()).await {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             return ApiError::BodyTooLarge.into_response();

@@ -28,21 +28,25 @@ struct State {
 pub(crate) struct InFlight {
     activity: Arc<Activity>,
     clock: SharedClock,
+    /// How long the client had taken when the header was there: from the accept on for a connection's first request.
+    pub(crate) taken: Duration,
 }
 
 impl Activity {
-    /// A connection that was just accepted.
-    pub(crate) fn new(now: Duration) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { in_flight: 0, served: false, idle_since: now }) })
+    /// A connection that was accepted at this time.
+    pub(crate) fn new(accepted: Duration) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State { in_flight: 0, served: false, idle_since: accepted }) })
     }
 
     /// A request's header has arrived.
     pub(crate) fn begin(self: &Arc<Self>, clock: &SharedClock) -> InFlight {
-        self.with(|state| {
+        let now = clock.monotonic();
+        let taken = self.with(|state| {
+            let first = !std::mem::replace(&mut state.served, true);
             state.in_flight += 1;
-            state.served = true;
+            if first { now.saturating_sub(state.idle_since) } else { Duration::ZERO }
         });
-        InFlight { activity: Arc::clone(self), clock: Arc::clone(clock) }
+        InFlight { activity: Arc::clone(self), clock: Arc::clone(clock), taken }
     }
 
     /// How long the connection may stay as it is; zero when its time is over.
@@ -78,6 +82,19 @@ mod tests {
         let activity = Activity::new(Duration::from_secs(100));
         assert_eq!(activity.allowance(Duration::from_secs(104)), Duration::from_secs(6));
         assert_eq!(activity.allowance(Duration::from_secs(111)), Duration::ZERO);
+    }
+
+    #[test]
+    fn enr_20_a_first_request_counts_from_the_accept_and_a_later_one_from_its_header() {
+        let clock: SharedClock = Arc::new(SystemClock::new());
+        let accepted = clock.monotonic();
+        let activity = Activity::new(accepted);
+        let before = clock.monotonic();
+        let first = activity.begin(&clock);
+        assert!(
+            first.taken >= before.saturating_sub(accepted) && accepted + first.taken <= clock.monotonic()
+        );
+        assert_eq!(activity.begin(&clock).taken, Duration::ZERO);
     }
 
     #[test]

@@ -36,6 +36,10 @@ const RESETS: usize = 20;
 /// Answer bytes waiting for a slow reader, per stream.
 const SEND_BUFFER: usize = 256 * 1024;
 
+/// How long a client had taken when its request's header was there; every request carries it as an extension.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TimeTaken(pub(crate) Duration);
+
 /// What all connections of a listener share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -46,11 +50,17 @@ pub(crate) struct Shared {
 }
 
 /// Serves requests on an established stream until it ends, idles too long, or the server stops.
-pub(crate) async fn serve<IO>(shared: Shared, stream: IO, peer: IpAddr, local: IpAddr, http2: bool)
-where
+pub(crate) async fn serve<IO>(
+    shared: Shared,
+    stream: IO,
+    peer: IpAddr,
+    local: IpAddr,
+    http2: bool,
+    accepted: Duration,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new(shared.clock.monotonic());
+    let activity = Activity::new(accepted);
     let service = {
         let (shared, activity) = (shared.clone(), Arc::clone(&activity));
         hyper::service::service_fn(move |request| {
@@ -98,6 +108,7 @@ async fn answer(
     let client = PeerAddress::resolve(peer, request.headers_mut(), &shared.trusted_proxies);
     request.extensions_mut().insert(client);
     request.extensions_mut().insert(LocalAddress(local));
+    request.extensions_mut().insert(TimeTaken(in_flight.taken));
     let response = end_streams_at_stop(shared.router.oneshot(request).await?, shared.stop);
     // The request is in flight until its answer's body has been sent or dropped.
     Ok(response.map(|body| {

@@ -22,8 +22,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::connection::HEADERS;
 use self::connection::Shared;
+pub(crate) use self::connection::{HEADERS, TimeTaken};
 use crate::clock::SharedClock;
 
 /// The TLS handshake must be over within this time.
@@ -91,6 +91,7 @@ impl HttpServer {
         while let Some((stream, peer)) = self.next(|| listener.accept()).await {
             let Some(place) = self.enter(peer.ip()) else { continue };
             let (shared, acceptor) = (self.shared.clone(), acceptor.clone());
+            let accepted = shared.clock.monotonic();
             self.spawn(async move {
                 let _held = place;
                 let local = stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
@@ -99,7 +100,7 @@ impl HttpServer {
                 match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
-                        connection::serve(shared, stream, peer.ip(), local, http2).await;
+                        connection::serve(shared, stream, peer.ip(), local, http2, accepted).await;
                     }
                     Ok(Err(error)) => tracing::debug!(peer = %peer.ip(), %error, "TLS handshake failed"),
                     Err(_) => tracing::debug!(peer = %peer.ip(), "TLS handshake took too long"),
@@ -112,7 +113,8 @@ impl HttpServer {
     /// Accepts plain HTTP/1.1 on loopback until the stop.
     pub async fn serve_plain_tcp(self, listener: TcpListener) {
         while let Some((stream, peer)) = self.next(|| listener.accept()).await {
-            self.spawn(connection::serve(self.shared.clone(), stream, peer.ip(), peer.ip(), false));
+            let (shared, accepted) = (self.shared.clone(), self.shared.clock.monotonic());
+            self.spawn(connection::serve(shared, stream, peer.ip(), peer.ip(), false, accepted));
         }
         self.drain().await;
     }
@@ -121,7 +123,8 @@ impl HttpServer {
     pub async fn serve_plain_unix(self, listener: UnixListener) {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         while let Some((stream, _)) = self.next(|| listener.accept()).await {
-            self.spawn(connection::serve(self.shared.clone(), stream, loopback, loopback, false));
+            let (shared, accepted) = (self.shared.clone(), self.shared.clock.monotonic());
+            self.spawn(connection::serve(shared, stream, loopback, loopback, false, accepted));
         }
         self.drain().await;
     }

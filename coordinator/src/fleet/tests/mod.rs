@@ -1,12 +1,14 @@
 //! Real QUIC against the real KeyVault and database.
 
+mod identity;
+mod lookalikes;
 mod site;
 
 use std::time::Duration;
 
 use aim_common::api::nodes::Presence;
 use aim_common::event::{Event, EventKind, Severity};
-use aim_common::identity::{BootId, Sha256Digest};
+use aim_common::identity::BootId;
 use aim_common::inventory::{EncodedSection, SectionTag};
 use aim_common::metric::Metric;
 use aim_common::protocol::{
@@ -176,22 +178,6 @@ fn qui_12_an_agent_that_is_killed_is_absent_with_cause_unknown_within_5_s_and_ba
     drop(agent);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idn_08_the_same_certificate_in_two_live_sessions_is_a_clone() {
-    let site = Site::start().await;
-    let identity = site.enrol("gpu1").await;
-    let first = site.agent(&identity, &hello(1)).await;
-    let mut second = site.connect(&identity).await;
-    second.send(&hello(2)).await;
-    assert_eq!(second.closed().await, (Some(CloseCode::CloneSuspected), 0));
-    assert!(first.connection.close_reason().is_none(), "the older one stays");
-    let node = site.node(identity.node);
-    until("quarantine", PATIENCE, || node.state().quarantine.is_some()).await;
-    assert_eq!(node.summary(site.inventory.now()).conditions, ["quarantined"]);
-    until_events(&site, "node.clone_suspected", 1).await;
-    site.stop().await;
-}
-
 async fn until_events(site: &Site, kind: &str, count: i64) {
     let poll = async {
         while count_events(site, kind).await != count {
@@ -355,23 +341,6 @@ async fn dos_04_more_sections_than_a_node_may_have_are_refused_and_said() {
     assert_eq!(agent.receive::<Ack>().await.sequence, 69);
     assert_eq!(site.node(identity.node).state().sections.len(), 64);
     assert_eq!(count_events(&site, "node.limit_exceeded").await, 6);
-    site.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idn_07_two_present_nodes_with_one_machine_id_are_both_shown_with_a_warning() {
-    let site = Site::start().await;
-    let (one, two) = (site.enrol("gpu1").await, site.enrol("gpu2").await);
-    let same = |boot| Hello { machine_id_sha256: Some(Sha256Digest::of(b"image")), ..hello(boot) };
-    let _first = site.agent(&one, &same(1)).await;
-    let second = site.agent(&two, &same(2)).await;
-    let warned = |identity: &Identity| {
-        site.node(identity.node).summary(site.inventory.now()).conditions == ["duplicate_machine_id"]
-    };
-    assert!(warned(&one) && warned(&two));
-    until_events(&site, "node.duplicate_machine_id", 1).await;
-    second.connection.close(0_u32.into(), b"");
-    until("the end of the warning", PATIENCE, || !warned(&one)).await;
     site.stop().await;
 }
 

@@ -36,6 +36,14 @@ impl Deadlines {
 }
 
 #[cfg(test)]
+impl Deadlines {
+    /// How many tokens are remembered.
+    pub(in crate::keyvault) fn len(&self) -> usize {
+        self.by_hash.lock().unwrap().len()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

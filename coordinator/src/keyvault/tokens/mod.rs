@@ -100,24 +100,36 @@ impl KeyVault {
         };
         match decide(&self.token_key, stored.as_ref(), &presented, now, deadline) {
             Ok(()) => stored.map(|stored| GoodToken { stored, hash }).ok_or(VaultError::Refused),
-            Err(refusal) => Err(self.refuse_token(stored.as_ref(), refusal, wanted, requester).await?),
+            Err(refusal) => {
+                let stored = stored.as_ref().map(|stored| (stored, &hash));
+                Err(self.refuse_token(stored, refusal, wanted, requester).await?)
+            }
         }
     }
 
     /// Counts and records a refusal, and gives the one error that all of them share.
     async fn refuse_token(
         &self,
-        stored: Option<&StoredToken>,
+        stored: Option<(&StoredToken, &Sha256Digest)>,
         refusal: TokenRefusal,
         wanted: &Use<'_>,
         requester: &Requester,
     ) -> Result<VaultError, StoreError> {
         let now = self.moment();
         self.failures.failed(wanted.source, now.monotonic);
-        if let (Some(stored), TokenRefusal::Signature) = (stored, refusal) {
-            self.store.token_failed(stored.id, now.wall).await?;
+        if let (Some((stored, hash)), TokenRefusal::Signature) = (stored, refusal)
+            && self.store.token_failed(stored.id, now.wall).await?
+        {
+            self.deadlines.forget(hash);
         }
-        let target = stored.map_or_else(|| "token".to_owned(), |stored| format!("token:{}", stored.id));
+        // Once seen to be over it is over, whatever the wall clock does next (ENR-06).
+        if let (Some((stored, hash)), TokenRefusal::Expired) = (stored, refusal)
+            && stored.expires_at <= now.wall
+        {
+            self.store.token_expire(hash, now.wall).await?;
+            self.deadlines.forget(hash);
+        }
+        let target = stored.map_or_else(|| "token".to_owned(), |(stored, _)| format!("token:{}", stored.id));
         let detail = serde_json::json!({
             "purpose": wanted.purpose.as_str(),
             "reason": refusal.as_str(),
@@ -127,6 +139,16 @@ impl KeyVault {
             .audit_append(&self.audit(requester, "token.redeem", target, Decision::Denied, detail))
             .await?;
         Ok(VaultError::Refused)
+    }
+
+    /// Counts and records that somebody else redeemed the token between its examination and its claim.
+    pub(super) async fn refuse_late(
+        &self,
+        good: &GoodToken,
+        wanted: &Use<'_>,
+        requester: &Requester,
+    ) -> Result<VaultError, StoreError> {
+        self.refuse_token(Some((&good.stored, &good.hash)), TokenRefusal::Unknown, wanted, requester).await
     }
 
     /// A record for the audit trail.
@@ -154,11 +176,12 @@ impl KeyVault {
     pub async fn revoke_token(&self, id: i64, requester: &Requester) -> Result<(), VaultError> {
         let detail = serde_json::json!({});
         let record = self.audit(requester, "token.revoke", format!("token:{id}"), Decision::Allowed, detail);
-        if self.store.token_revoke(id, &record).await? {
-            Ok(())
-        } else {
-            Err(VaultError::NotFound("the token"))
-        }
+        let Some(hash) = self.store.token_revoke(id, &record).await? else {
+            return Err(VaultError::NotFound("the token"));
+        };
+        // Otherwise issuing and revoking in turn would fill the memory beyond the cap (ENR-16).
+        self.deadlines.forget(&hash);
+        Ok(())
     }
 
     /// Ends expired tokens, and forgets the secrets of all that ended (ENR-14).
