@@ -117,6 +117,12 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), PrivateFileError> {
     sync_parent(path)
 }
 
+/// Renames within a folder, durably: afterwards a crash finds the new name.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PrivateFileError> {
+    std::fs::rename(from, to).map_err(io("rename", from))?;
+    sync_parent(to)
+}
+
 /// Opens a file for appending, mode 0600; refuses one that others could read.
 pub fn open_append(path: &Path) -> Result<File, PrivateFileError> {
     let file = OpenOptions::new()

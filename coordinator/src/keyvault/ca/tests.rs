@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use aim_common::identity::{NodeId, SpiffeId};
-use rcgen::{CertificateParams, PublicKeyData};
+use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::UnixTime;
 use x509_parser::extensions::GeneralName;
@@ -122,7 +122,8 @@ fn pki_14_the_root_key_may_be_away_and_the_issuing_certificate_is_limited() {
     assert_eq!(ca.pin(), pin);
     let issued = ca.issue_node(node(), &key(), LIFETIME_MS, NOW).unwrap();
     assert!(accepted_by_tls(&ca, &ca.chain_der(&issued.der), NOW));
-    let (_, issuing) = x509_parser::parse_x509_certificate(&ca.issuing().der).unwrap();
+    let issuing = ca.issuing();
+    let (_, issuing) = x509_parser::parse_x509_certificate(&issuing.der).unwrap();
     let basic = issuing.basic_constraints().unwrap().unwrap().value;
     assert!(basic.ca && basic.path_len_constraint == Some(0));
     let usage = issuing.extended_key_usage().unwrap().unwrap().value;
