@@ -162,6 +162,23 @@ mod tests {
         }
     }
 
+    /// The only user whose file a program can count on to find, other than its own: root for others, nobody for root.
+    #[test]
+    fn pki_13_a_key_file_of_another_user_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = if rustix::process::geteuid().is_root() {
+            let path = folder.path().join("key");
+            write(&path, b"secret").unwrap();
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            path
+        } else {
+            PathBuf::from("/etc/passwd")
+        };
+        let refused = read(&path, 1 << 20).unwrap_err();
+        assert!(matches!(&refused, PrivateFileError::Owner { .. }), "{refused}");
+        assert!(refused.to_string().contains("chown"), "{refused}");
+    }
+
     #[test]
     fn pki_13_a_folder_that_others_may_change_is_refused() {
         let folder = tempfile::tempdir().unwrap();

@@ -76,9 +76,10 @@ fn pki_07_pki_08_a_running_agent_renews_at_half_life_and_its_old_certificate_is_
     });
     assert_eq!((renewed.generation, former.serial, former.state.as_str()), (2, old.serial, "superseded"));
     assert_ne!(renewed.public_key_sha256, former.public_key_sha256, "the key is the old one");
-    // Not before 3/8 of its life (dates are whole seconds), and before its end.
+    // Between 3/8 and 5/8 of its life; dates are whole seconds, and a slow machine takes some to answer.
     let age_ms = renewed.not_before.since_ms(former.not_before);
-    assert!((LIFE_MS * 3 / 8 - 1_000..LIFE_MS).contains(&age_ms), "renewed after {age_ms} ms");
+    let due = LIFE_MS * 3 / 8 - 1_000..LIFE_MS * 5 / 8 + 10_000;
+    assert!(due.contains(&age_ms), "renewed after {age_ms} ms");
     assert_eq!(former.not_after.since_ms(former.not_before), LIFE_MS + BACK_DATE_MS);
     agent.await_presence(&admin, "present", SEEN);
 

@@ -27,7 +27,9 @@ use crate::store::certificates::CertificateFilter;
 pub fn resource() -> Resource {
     Resource {
         name: "certificates",
-        router: || OpenApiRouter::new().routes(routes!(list)).routes(routes!(revoke)).routes(routes!(release)),
+        router: || {
+            OpenApiRouter::new().routes(routes!(list)).routes(routes!(revoke)).routes(routes!(release))
+        },
         access: || {
             vec![
                 permission(Method::GET, "/api/v1/certificates", "certificates", "read"),

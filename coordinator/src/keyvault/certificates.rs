@@ -32,7 +32,9 @@ impl KeyVault {
                  folder of the CA until it is renewed"
             ),
             Ok(IssuingRenewal::RootEnds { not_after }) => {
-                format!("the root of the CA ends at {not_after}, and with it every certificate: make a new CA")
+                format!(
+                    "the root of the CA ends at {not_after}, and with it every certificate: make a new CA"
+                )
             }
             Err(error) => format!("the issuing certificate cannot be renewed: {error}"),
         };
@@ -46,8 +48,7 @@ impl KeyVault {
         }
         let detail = serde_json::json!({ "sha256": certificate.sha256, "not_after": certificate.not_after });
         let requester = Requester::coordinator();
-        let record =
-            self.audit(&requester, "ca.renew-issuing", "ca".to_owned(), Decision::Allowed, detail);
+        let record = self.audit(&requester, "ca.renew-issuing", "ca".to_owned(), Decision::Allowed, detail);
         if let Err(error) = self.store.audit_append(&record).await {
             tracing::warn!(%error, "the renewal of the issuing certificate could not be recorded");
         }

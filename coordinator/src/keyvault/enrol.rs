@@ -88,7 +88,8 @@ impl KeyVault {
                 node.name
             ),
             Enrolled::KeyUsed => {
-                "this key is recorded already; remove the agent's key file so that it makes a new one".to_owned()
+                "this key is recorded already; remove the agent's key file so that it makes a new one"
+                    .to_owned()
             }
         };
         let detail = serde_json::json!({

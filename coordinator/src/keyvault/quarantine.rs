@@ -49,8 +49,7 @@ impl KeyVault {
         // A quarantine that waits for the database must not come after its own end.
         self.write_kept().await?;
         let detail = serde_json::json!({ "reason": reason });
-        let record =
-            self.audit(requester, "node.release", format!("node:{node}"), Decision::Allowed, detail);
+        let record = self.audit(requester, "node.release", format!("node:{node}"), Decision::Allowed, detail);
         let released_at = record.at;
         // The other way round than quarantine: what is trusted again is durable first.
         if !self.store.node_release(node, &record).await? {

@@ -8,6 +8,7 @@ mod host;
 mod keyvault;
 mod login;
 mod nodes;
+mod release;
 mod slow_clients;
 mod start;
 mod support;

@@ -1,5 +1,6 @@
 //! Real QUIC against the real KeyVault and database.
 
+mod pki;
 mod site;
 
 use std::time::Duration;

@@ -18,7 +18,8 @@ pub(super) struct Issuing {
 impl Issuing {
     /// The certificate whose key signed this leaf.
     pub(super) fn that_signed(&self, leaf: &CertificateDer<'_>) -> &CaCertificate {
-        let signer = x509_parser::parse_x509_certificate(leaf).ok().and_then(|(_, leaf)| authority_key(&leaf));
+        let signer =
+            x509_parser::parse_x509_certificate(leaf).ok().and_then(|(_, leaf)| authority_key(&leaf));
         let signed = |issuing: &&CaCertificate| signer.is_some() && subject_key(&issuing.der) == signer;
         self.former.iter().find(signed).unwrap_or(&self.certificate)
     }

@@ -73,7 +73,12 @@ impl Ca {
         Ok(certificate)
     }
 
-    fn with_former(&self, certificate: CaCertificate, key: &KeyPair, now: EpochMs) -> Result<Issuing, CaError> {
+    fn with_former(
+        &self,
+        certificate: CaCertificate,
+        key: &KeyPair,
+        now: EpochMs,
+    ) -> Result<Issuing, CaError> {
         let held = self.held();
         let former = std::iter::once(&held.certificate).chain(&held.former);
         let former = former.filter(|former| former.not_after > now).cloned().collect();
