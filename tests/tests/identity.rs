@@ -12,7 +12,7 @@ use aim_common::identity::{BACK_DATE_MS, BootId};
 use aim_tests::agent::{SEEN, join_string};
 use aim_tests::link::{BareLink, NodeIdentity};
 use aim_tests::relay::Relay;
-use aim_tests::{Agent, Api, Coordinator, Program, run, until};
+use aim_tests::{Agent, Api, Coordinator, Program, run, until, within};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,6 +27,8 @@ const LIFE_MS: i64 = 60_000;
 const OUTLIVED: Duration = Duration::from_secs(100);
 /// A late renewal refused once is tried again after a minute.
 const BACK: Duration = Duration::from_secs(100);
+/// A node whose late renewal was refused asks nothing for a minute; this much of it is waited for.
+const QUIET: Duration = Duration::from_secs(15);
 /// A waiting node asks every 10 s.
 const DECIDED: Duration = Duration::from_secs(45);
 
@@ -195,6 +197,13 @@ fn pki_18_without_a_window_an_expired_node_stays_out_and_says_what_to_do() {
         status["reason"].as_str().filter(|reason| reason.contains("expired at")).map(str::to_owned)
     });
     assert!(reason.contains("refused") && reason.contains("--replace-identity"), "{reason}");
+    // It asks once a minute at most, and not in a loop.
+    let refusals = || {
+        let page = admin.get("/api/v1/audit?action=certificate.renew&decision=denied").success();
+        page["items"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(refusals(), 1);
+    assert!(within(QUIET, || (refusals() > 1).then_some(())).is_none(), "it was asked again at once");
     assert_ne!(agent.presence(&admin)["state"], "present");
     assert_eq!(certificates(&admin, "node1").len(), issued);
 }
