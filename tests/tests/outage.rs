@@ -3,6 +3,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::unwrap_used,
     reason = "a test fails by panicking, and waits with real deadlines"
 )]
 
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 /// The bound, from the answer of the call to the end of the session.
 const CUT: Duration = Duration::from_secs(1);
 /// The loss is noticed within two looks, the return as well; a slow machine takes a while.
-const NOTICED: Duration = Duration::from_secs(60);
+const NOTICED: Duration = Duration::from_mins(1);
 const CONDITION: &str = "database_unavailable";
 const BOOT: BootId = BootId::from_uuid(uuid::Uuid::from_u128(0x1));
 
