@@ -1,6 +1,5 @@
 //! What a hostile certificate request costs in memory, counted by the allocator itself. One test, so that nothing else
 //! allocates.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::System;
 

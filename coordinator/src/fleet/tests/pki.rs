@@ -110,6 +110,9 @@ fn issuer(site: &Site) -> Issuer<'static, KeyPair> {
     Issuer::from_ca_cert_pem(&read("issuing.pem"), KeyPair::from_pem(&read("issuing.key")).unwrap()).unwrap()
 }
 
+/// What is wrong with a certificate.
+type Change = fn(&mut CertificateParams);
+
 fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
@@ -170,7 +173,7 @@ async fn pki_14_without_the_root_key_all_goes_on_and_only_one_name_of_a_register
         let forged = registered(&site, node, number, &issuer, |params| params.subject_alt_names = names);
         assert_refused_by_tls(&site, &forged, why).await;
     }
-    let usages: [(&str, fn(&mut CertificateParams)); 3] = [
+    let usages: [(&str, Change); 3] = [
         ("for servers too", |params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth)),
         ("for no use in particular", |params| params.extended_key_usages.clear()),
         ("a CA", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))),

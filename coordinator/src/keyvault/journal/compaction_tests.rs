@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
 use aim_common::identity::{NodeId, Sha256Digest};
@@ -238,7 +239,6 @@ async fn a_journal_that_has_grown_is_rewritten_and_goes_on() {
     // What comes after the rewriting is in the file that has the name.
     journal.append(&Record::Redeemed { token: token(1_001), expires_at: young }).await.unwrap();
     assert_eq!(reopen(&path).redeemed.len(), 2);
-    use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -270,7 +270,7 @@ fn child_that_is_killed() {
     });
 }
 
-/// Records that lie there before: enough for a compaction to take most of the time.
+/// Records that lie there before, so that a compaction takes a while.
 const SEEDED: usize = 3_000;
 
 #[test]
@@ -284,21 +284,27 @@ fn enr_15_pki_12_a_kill_within_a_compaction_loses_no_acknowledged_record() {
         let text = std::fs::read_to_string(folder.path().join("acknowledged")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect::<HashSet<usize>>()
     };
+    let file = || std::fs::metadata(&path).map(|file| (file.ino(), file.len())).unwrap();
     for round in 0..12 {
+        // What the last kill left beside.
+        let _ = std::fs::remove_file(path.with_extension("new"));
+        let (inode, length) = file();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "keyvault::journal::compaction_tests::child_that_is_killed"])
             .env(CHILD, folder.path())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let before = lines().len();
         let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
-        // The first record after a start is followed by a compaction: killed within it, a little later each time.
-        while lines().len() == before {
-            assert!(std::time::Instant::now() < deadline, "the child writes nothing");
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        // Killed the moment that the rewriting shows: a file beside, another file of the name, or a shorter one.
+        let rewriting = || {
+            let (now, long) = file();
+            path.with_extension("new").exists() || now != inode || long < length
+        };
+        while !rewriting() {
+            assert!(std::time::Instant::now() < deadline, "the child does not compact");
+            std::thread::sleep(std::time::Duration::from_micros(200));
         }
-        std::thread::sleep(std::time::Duration::from_millis(4 * round));
         child.kill().unwrap();
         child.wait().unwrap();
         let state = reopen(&path);
@@ -311,4 +317,5 @@ fn enr_15_pki_12_a_kill_within_a_compaction_loses_no_acknowledged_record() {
             assert!(revoked, "round {round}: node {number} is forgotten");
         }
     }
+    assert!(!lines().is_empty(), "nothing was acknowledged before any of the kills");
 }
