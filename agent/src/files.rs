@@ -207,7 +207,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         write_atomic(&path, b"first", PRIVATE_FILE).unwrap();
+        // Whoever reads while it is replaced has the old one whole: it is never written into.
+        let mut reader = File::open(&path).unwrap();
         write_atomic(&path, b"second", PRIVATE_FILE).unwrap();
+        let mut old = String::new();
+        reader.read_to_string(&mut old).unwrap();
+        assert_eq!(old, "first");
+        // A failure leaves it as it was.
+        fs::create_dir(dir.path().join("secret.tmp")).unwrap();
+        write_atomic(&path, b"third", PRIVATE_FILE).unwrap_err();
+        fs::remove_dir(dir.path().join("secret.tmp")).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(&read_private(&path, 100).unwrap()[..], b"second");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

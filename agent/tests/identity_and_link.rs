@@ -24,7 +24,18 @@ fn root() -> Root {
 }
 
 fn leaf(root: &Root, key: &NodeKey, san: SanType, usage: ExtendedKeyUsagePurpose) -> CertificateDer<'static> {
+    leaf_until(root, key, san, usage, 4096)
+}
+
+fn leaf_until(
+    root: &Root,
+    key: &NodeKey,
+    san: SanType,
+    usage: ExtendedKeyUsagePurpose,
+    year: i32,
+) -> CertificateDer<'static> {
     let mut params = CertificateParams::default();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
     params.subject_alt_names = vec![san];
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
@@ -138,7 +149,15 @@ async fn trouble_with(
     usage: ExtendedKeyUsagePurpose,
 ) -> (Trouble, usize) {
     let key = NodeKey::generate().unwrap();
-    let server = server(leaf(signer, &key, san, usage), key.to_pkcs8());
+    trouble_with_certificate(root, leaf(signer, &key, san, usage), &key).await
+}
+
+async fn trouble_with_certificate(
+    root: &Root,
+    certificate: CertificateDer<'static>,
+    key: &NodeKey,
+) -> (Trouble, usize) {
+    let server = server(certificate, key.to_pkcs8());
     let address = server.local_addr().unwrap();
     let seen = tokio::spawn(async move {
         let Some(incoming) = server.accept().await else { return 0 };
@@ -175,6 +194,11 @@ async fn pki_16_an_agents_certificate_another_name_or_another_root_is_no_coordin
     assert_eq!(trouble_with(&ours, &ours, server_name(), client_auth).await, refused);
     assert_eq!(trouble_with(&ours, &ours, elsewhere, server_auth.clone()).await, refused);
     assert_eq!(trouble_with(&ours, &other, server_name(), server_auth.clone()).await, refused);
+    // Past its time it is the coordinator's all the same, and hears nothing.
+    let key = NodeKey::generate().unwrap();
+    let expired = leaf_until(&ours, &key, server_name(), server_auth.clone(), 2020);
+    let (trouble, heard) = trouble_with_certificate(&ours, expired, &key).await;
+    assert!(trouble != Trouble::Refused && heard == 0, "{trouble:?}, {heard} bytes");
     // The right one hears Hello; its close code 1 is a refusal of this node.
     let (trouble, heard) = trouble_with(&ours, &ours, server_name(), server_auth).await;
     assert!(trouble == Trouble::Refused && heard > 12, "{trouble:?}, {heard} bytes");

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where the file is unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/aim/coordinator.toml";
+/// Beyond this a revocation may be forgotten by the journal (`keyvault::journal`), so that no certificate may come back later.
+const MAX_LATE_RENEWAL_DAYS: u32 = 365;
 /// What environment overrides begin with.
 pub const ENVIRONMENT_PREFIX: &str = "AIM_COORDINATOR";
 
@@ -126,6 +128,9 @@ pub struct KeyVault {
     pub node_certificate_minutes: u32,
     /// Days after its end in which a node's certificate can still be renewed by proof of its key; 0 = never.
     pub late_renewal_days: u32,
+    /// Seconds for which known nodes may still connect while the database is away; revocations of then are kept in the
+    /// journal.
+    pub admission_without_database_seconds: u32,
     /// Nodes may ask to be approved without a token.
     pub approval_queue: bool,
     /// `master-pub` accepts token, signature and nonce in its query, for old installers.
@@ -205,6 +210,7 @@ impl Default for KeyVault {
             trust_domain: TrustDomain::default(),
             node_certificate_minutes: 24 * 60,
             late_renewal_days: 14,
+            admission_without_database_seconds: 600,
             approval_queue: false,
             master_pub_query: false,
             outstanding_tokens_max: 100_000,
@@ -281,6 +287,15 @@ impl Config {
             return refuse(
                 "keyvault.node_certificate_minutes",
                 "a node's certificate lives 1 to 43200 minutes",
+            );
+        }
+        if self.keyvault.late_renewal_days > MAX_LATE_RENEWAL_DAYS {
+            return refuse("keyvault.late_renewal_days", "a late renewal is possible for at most 365 days");
+        }
+        if self.keyvault.admission_without_database_seconds > 3600 {
+            return refuse(
+                "keyvault.admission_without_database_seconds",
+                "nodes are admitted without the database for at most 3600 seconds",
             );
         }
         let rates = &self.https.rates;

@@ -117,6 +117,12 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), PrivateFileError> {
     sync_parent(path)
 }
 
+/// Renames within a folder, durably: afterwards a crash finds the new name.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PrivateFileError> {
+    std::fs::rename(from, to).map_err(io("rename", from))?;
+    sync_parent(to)
+}
+
 /// Opens a file for appending, mode 0600; refuses one that others could read.
 pub fn open_append(path: &Path) -> Result<File, PrivateFileError> {
     let file = OpenOptions::new()
@@ -154,6 +160,23 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert!(matches!(read(&path, 100), Err(PrivateFileError::Mode { .. })), "mode {mode:o}");
         }
+    }
+
+    /// The only user whose file a program can count on to find, other than its own: root for others, nobody for root.
+    #[test]
+    fn pki_13_a_key_file_of_another_user_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = if rustix::process::geteuid().is_root() {
+            let path = folder.path().join("key");
+            write(&path, b"secret").unwrap();
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            path
+        } else {
+            PathBuf::from("/etc/passwd")
+        };
+        let refused = read(&path, 1 << 20).unwrap_err();
+        assert!(matches!(&refused, PrivateFileError::Owner { .. }), "{refused}");
+        assert!(refused.to_string().contains("chown"), "{refused}");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 use std::{fs, io::Write};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::process::{Program, command, run};
 use crate::wait::until;
 
@@ -88,7 +90,7 @@ impl Postgres {
     pub fn stop(&mut self) {
         let mut program = self.program.take().unwrap();
         // SIGINT is its fast shutdown.
-        program.signal(rustix::process::Signal::INT);
+        program.signal(Signal::INT);
         program.wait(STOP);
     }
 
@@ -101,6 +103,46 @@ impl Postgres {
         format!("postgresql:///{name}?host={}&user=aim", self.dir.display())
     }
 
+    /// SIGKILL to the server; the processes of its connections end because of it.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.program.take().unwrap().kill();
+        until("no process of PostgreSQL is left", STOP, || self.processes().is_empty().then_some(()));
+    }
+
+    /// Holds every process of it where it is: it neither answers nor refuses.
+    #[track_caller]
+    pub fn freeze(&self) {
+        until("every process of PostgreSQL is held", STOP, || {
+            // The server first, so that it makes no more of them.
+            self.program.as_ref().unwrap().signal(Signal::STOP);
+            self.signal_all(Signal::STOP);
+            self.processes().into_iter().all(is_held).then_some(())
+        });
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    /// The server and what serves its connections: they all work in its data directory.
+    fn processes(&self) -> Vec<Pid> {
+        let data = self.data();
+        let running = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let of_ours = running
+            .filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|folder| folder == data));
+        let pids = of_ours.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        pids.filter_map(Pid::from_raw).collect()
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for pid in self.processes() {
+            // One that has ended meanwhile cannot get it.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// A file of mode 0600 with the URL of its database.
     pub fn url_file(&self, dir: &Path) -> PathBuf {
         let path = dir.join("postgres.url");
@@ -109,6 +151,19 @@ impl Postgres {
         writeln!(file, "postgresql:///postgres?host={}&user=aim", self.dir.display()).unwrap();
         path
     }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.program = None;
+        self.signal_all(Signal::KILL);
+    }
+}
+
+/// State T of `/proc/PID/stat`, which stands after the name in brackets.
+fn is_held(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
 }
 
 fn is_root() -> bool {

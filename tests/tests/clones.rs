@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// Threat model's bound for what is found while both are online.
 const FOUND: Duration = Duration::from_secs(30);
 
+/// From the finding to the sight of it.
+const SHOWN: Duration = Duration::from_secs(5);
+
 fn copy(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to), Duration::from_secs(20)).success();
 }
@@ -81,6 +84,16 @@ fn pki_09_a_copied_state_directory_is_found_while_both_run() {
     clone.serve();
     let event = original.await_event(&admin, "node.clone_suspected", FOUND);
     assert_eq!(event["severity"], "critical", "{event}");
+    let quarantined = || original.node(&admin)["conditions"].to_string().contains("quarantined");
+    until("it is shown at the node", SHOWN, || quarantined().then_some(()));
+    // The copy is ended, and an operator trusts the node again.
+    clone.kill();
+    let aimctl = coordinator.aimctl();
+    let released = aimctl.run(&["node", "release", "node1", "--reason", "the copied disk was wiped"]);
+    assert!(released.code == 0 && released.stderr.contains("node1: released"), "{released:?}");
+    until("it is shown no more", SHOWN, || (!quarantined()).then_some(()));
+    assert_ne!(aimctl.run(&["node", "release", "node1", "--reason", "again"]).code, 0);
+    original.await_presence(&admin, "present", FOUND);
 }
 
 #[test]

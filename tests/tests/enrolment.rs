@@ -264,11 +264,31 @@ fn enr_17_no_program_has_a_switch_that_skips_the_check() {
 }
 
 #[test]
-fn pki_20_the_nodes_key_is_a_private_file() {
+fn pki_20_the_nodes_key_is_a_private_file_and_is_neither_logged_nor_sent() {
     let dir = TempDir::new().unwrap();
     let coordinator = Coordinator::start(dir.path());
-    let agent = Agent::prepare(dir.path(), "node1", |_| ());
-    agent.enrol(&join_string(&coordinator.admin(), "node1")).success();
+    let admin = coordinator.admin();
+    let mut agent = Agent::prepare(dir.path(), "node1", |config| {
+        let log = toml::Table::from_iter([("filter".to_owned(), "trace".into())]);
+        config.insert("log".into(), log.into());
+    });
+    let enrolled = agent.enrol(&join_string(&admin, "node1"));
+    assert_eq!(enrolled.code, 0, "{enrolled:?}");
+    agent.serve();
+    agent.await_presence(&admin, "present", SEEN);
+    agent.stop();
+    let identity = fs::read_to_string(agent.state_dir().join("identity.json")).unwrap();
+    let identity: serde_json::Value = serde_json::from_str(&identity).unwrap();
+    let key = identity["private_key"].as_str().unwrap().lines().nth(1).unwrap();
+    let file = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    for (what, text) in [
+        ("enrolment's output", enrolled.stdout + &enrolled.stderr),
+        ("the agent's log", file(agent.log_path())),
+        ("the coordinator's log", file(coordinator.log_path())),
+        ("the coordinator's database", file(coordinator.database())),
+    ] {
+        assert!(!text.contains(key), "the node's key is in {what}");
+    }
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(agent.state_dir()), 0o700);
     for entry in fs::read_dir(agent.state_dir()).unwrap() {

@@ -12,7 +12,7 @@ use aim_common::identity::{BACK_DATE_MS, BootId};
 use aim_tests::agent::{SEEN, join_string};
 use aim_tests::link::{BareLink, NodeIdentity};
 use aim_tests::relay::Relay;
-use aim_tests::{Agent, Api, Coordinator, Program, run, until};
+use aim_tests::{Agent, Api, Coordinator, Program, run, until, within};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,6 +27,8 @@ const LIFE_MS: i64 = 60_000;
 const OUTLIVED: Duration = Duration::from_secs(100);
 /// A late renewal refused once is tried again after a minute.
 const BACK: Duration = Duration::from_secs(100);
+/// A node whose late renewal was refused asks nothing for a minute; this much of it is waited for.
+const QUIET: Duration = Duration::from_secs(15);
 /// A waiting node asks every 10 s.
 const DECIDED: Duration = Duration::from_secs(45);
 
@@ -76,9 +78,10 @@ fn pki_07_pki_08_a_running_agent_renews_at_half_life_and_its_old_certificate_is_
     });
     assert_eq!((renewed.generation, former.serial, former.state.as_str()), (2, old.serial, "superseded"));
     assert_ne!(renewed.public_key_sha256, former.public_key_sha256, "the key is the old one");
-    // Not before 3/8 of its life (dates are whole seconds), and before its end.
+    // Between 3/8 and 5/8 of its life; dates are whole seconds, and a slow machine takes some to answer.
     let age_ms = renewed.not_before.since_ms(former.not_before);
-    assert!((LIFE_MS * 3 / 8 - 1_000..LIFE_MS).contains(&age_ms), "renewed after {age_ms} ms");
+    let due = LIFE_MS * 3 / 8 - 1_000..LIFE_MS * 5 / 8 + 10_000;
+    assert!(due.contains(&age_ms), "renewed after {age_ms} ms");
     assert_eq!(former.not_after.since_ms(former.not_before), LIFE_MS + BACK_DATE_MS);
     agent.await_presence(&admin, "present", SEEN);
 
@@ -194,6 +197,13 @@ fn pki_18_without_a_window_an_expired_node_stays_out_and_says_what_to_do() {
         status["reason"].as_str().filter(|reason| reason.contains("expired at")).map(str::to_owned)
     });
     assert!(reason.contains("refused") && reason.contains("--replace-identity"), "{reason}");
+    // It asks once a minute at most, and not in a loop.
+    let refusals = || {
+        let page = admin.get("/api/v1/audit?action=certificate.renew&decision=denied").success();
+        page["items"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(refusals(), 1);
+    assert!(within(QUIET, || (refusals() > 1).then_some(())).is_none(), "it was asked again at once");
     assert_ne!(agent.presence(&admin)["state"], "present");
     assert_eq!(certificates(&admin, "node1").len(), issued);
 }

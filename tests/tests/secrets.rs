@@ -128,7 +128,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn log_01_enr_19_no_planted_secret_is_found_anywhere() {
+fn log_01_enr_19_pki_13_pki_20_no_planted_secret_is_found_anywhere() {
     use std::os::unix::fs::PermissionsExt;
     let dir = TempDir::new().unwrap();
     let watch = ProcessWatch::start();

@@ -50,6 +50,25 @@ pub struct RevokeResponse {
     pub database_pending: bool,
 }
 
+/// `POST /api/v1/nodes/{node}/release`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// Why the node is trusted again; 1 to 500 characters.
+    pub reason: String,
+}
+
+/// Answer to a release from quarantine: given only after it is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReleaseResponse {
+    /// The node.
+    pub node_id: NodeId,
+    /// From then on.
+    pub released_at: EpochMs,
+}
+
 /// `GET /api/v1/ca`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -44,7 +44,7 @@ async fn ca(
     Ok(Json(CaView {
         trust_domain: ca.trust_domain().to_string(),
         roots: ca.roots().iter().map(view).collect(),
-        issuing: view(ca.issuing()),
+        issuing: view(&ca.issuing()),
         bundle: ca.bundle_pem(),
     }))
 }

@@ -1,7 +1,9 @@
-//! Nodes' certificates and their revocation.
+//! Nodes' certificates, their revocation, and the end of a quarantine.
 
 use aim_common::api::Page;
-use aim_common::api::certificates::{CertificateView, RevokeRequest, RevokeResponse};
+use aim_common::api::certificates::{
+    CertificateView, ReleaseRequest, ReleaseResponse, RevokeRequest, RevokeResponse,
+};
 use aim_common::api::problem::Problem;
 use aim_common::identity::NodeId;
 use axum::extract::{Extension, State};
@@ -25,11 +27,14 @@ use crate::store::certificates::CertificateFilter;
 pub fn resource() -> Resource {
     Resource {
         name: "certificates",
-        router: || OpenApiRouter::new().routes(routes!(list)).routes(routes!(revoke)),
+        router: || {
+            OpenApiRouter::new().routes(routes!(list)).routes(routes!(revoke)).routes(routes!(release))
+        },
         access: || {
             vec![
                 permission(Method::GET, "/api/v1/certificates", "certificates", "read"),
                 permission(Method::POST, "/api/v1/nodes/{node}/revoke", "certificates", "revoke"),
+                permission(Method::POST, "/api/v1/nodes/{node}/release", "certificates", "update"),
             ]
         },
     }
@@ -83,17 +88,36 @@ async fn revoke(
 ) -> Result<Json<RevokeResponse>, ApiError> {
     let not_found = ApiError::NotFound("the node");
     let Some((node, _)) = app.keyvault.identities().resolve(&node) else { return Err(not_found) };
-    if !may_revoke(&app, &caller, node).await? {
+    if !may(&app, &caller, "revoke", node).await? {
         return Err(not_found);
     }
     Ok(Json(app.keyvault.revoke(node, &request.reason, &Requester::from(&caller)).await?))
 }
 
+/// Ends a node's quarantine: its identity was in one place only, or the copy of it is gone.
+#[utoipa::path(post, path = "/api/v1/nodes/{node}/release", tag = "certificates", params(("node" = String, Path)),
+    request_body = ReleaseRequest,
+    responses((status = 200, body = ReleaseResponse), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn release(
+    State(app): State<SharedApp>,
+    Extension(caller): Extension<Caller>,
+    Path(node): Path<String>,
+    Json(request): Json<ReleaseRequest>,
+) -> Result<Json<ReleaseResponse>, ApiError> {
+    let not_found = ApiError::NotFound("the node");
+    let Some((node, _)) = app.keyvault.identities().resolve(&node) else { return Err(not_found) };
+    if !may(&app, &caller, "update", node).await? {
+        return Err(not_found);
+    }
+    Ok(Json(app.keyvault.release(node, &request.reason, &Requester::from(&caller)).await?))
+}
+
 /// A grant for all nodes needs no look at the node, so that it works while the database is away (PKI-12).
-async fn may_revoke(app: &App, caller: &Caller, node: NodeId) -> Result<bool, ApiError> {
-    if caller.may_everywhere("certificates", "revoke") {
+async fn may(app: &App, caller: &Caller, verb: &str, node: NodeId) -> Result<bool, ApiError> {
+    if caller.may_everywhere("certificates", verb) {
         return Ok(true);
     }
     let row = app.store.node_load(node).await?;
-    Ok(row.is_some_and(|row| caller.may("certificates", "revoke", row.owner.as_ref(), &row.groups)))
+    Ok(row.is_some_and(|row| caller.may("certificates", verb, row.owner.as_ref(), &row.groups)))
 }

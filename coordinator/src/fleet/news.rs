@@ -48,6 +48,11 @@ async fn apply(inventory: &Inventory, news: NodeNews) {
                 inventory.quarantine(&node, &reason);
             }
         }
+        NodeNews::Released(node) => {
+            if let Some(node) = inventory.node(node) {
+                inventory.release(&node);
+            }
+        }
     }
 }
 

@@ -382,7 +382,7 @@ impl Inventory {
         answer.await.unwrap_or(Err(SubmitError::Stopping))
     }
 
-    /// The identity is in two places: no action trusts it until an operator decides (PKI-09).
+    /// The identity is in two places: no action trusts it until an operator decides (PKI-09). The KeyVault writes it down.
     pub fn quarantine(&self, node: &Node, reason: &str) {
         let at = self.live.clock.now();
         {
@@ -392,8 +392,13 @@ impl Inventory {
             }
             state.quarantine = Some(Quarantine { since: at, reason: reason.to_owned() });
         }
-        self.note(Note::Node(node.id, NodeWrite::Quarantined { at, reason: reason.to_owned() }));
         self.tell(node, EventKind::NodeCloneSuspected, Severity::Critical, reason, &[]);
+        self.changed(node);
+    }
+
+    /// An operator trusts the node again.
+    pub fn release(&self, node: &Node) {
+        node.state().quarantine = None;
         self.changed(node);
     }
 

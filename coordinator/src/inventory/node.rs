@@ -195,7 +195,10 @@ impl NodeState {
                 name: "quarantined".to_owned(),
                 subject: String::new(),
                 since: quarantine.since,
-                detail: format!("{}; revoke the node and enrol it again", quarantine.reason),
+                detail: format!(
+                    "{}; end the copy and release the node, or revoke it and enrol it again",
+                    quarantine.reason
+                ),
             });
         }
         if let Some(since) = self.duplicate_machine_id {

@@ -82,21 +82,32 @@ impl KeyVault {
             "replace": node.replace,
         });
         let record = self.audit(requester, "node.enrol", format!("node:{id}"), Decision::Allowed, detail);
-        match self.store.enrol(claim, node.name, node.replace, &certificate, &record).await? {
+        let conflict = match self.store.enrol(claim, node.name, node.replace, &certificate, &record).await? {
             Enrolled::Done { superseded } => {
                 self.announce(id, node.name, &certificate, superseded);
-                Ok(self.identity(id, node.name, &issued.pem))
+                return Ok(self.identity(id, node.name, &issued.pem));
             }
-            Enrolled::ClaimLost => Err(VaultError::Refused),
-            Enrolled::NameTaken => Err(VaultError::Conflict(format!(
+            Enrolled::ClaimLost => return Err(VaultError::Refused),
+            Enrolled::NameTaken => format!(
                 "a living node is named {} already; revoke it, or use a token that says replace",
                 node.name
-            ))),
-            Enrolled::KeyUsed => Err(VaultError::Conflict(
+            ),
+            Enrolled::KeyUsed => {
                 "this key is recorded already; remove the agent's key file so that it makes a new one"
-                    .to_owned(),
-            )),
-        }
+                    .to_owned()
+            }
+        };
+        let detail = serde_json::json!({
+            "name": node.name,
+            "by": by,
+            "public_key_sha256": node.key.fingerprint(),
+            "reason": conflict,
+        });
+        let target = format!("name:{}", node.name);
+        self.store
+            .audit_append(&self.audit(requester, "node.enrol", target, Decision::Denied, detail))
+            .await?;
+        Err(VaultError::Conflict(conflict))
     }
 
     fn announce(

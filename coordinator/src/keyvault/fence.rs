@@ -9,7 +9,7 @@ use aim_common::units::EpochMs;
 
 use super::KeyVault;
 use super::error::{Requester, VaultError};
-use super::journal::{AuditMark, JournalState, Record};
+use super::journal::{AuditMark, DatabaseView, JournalState, Record};
 use super::pending::Pending;
 use crate::store::StoreError;
 use crate::store::audit::Decision;
@@ -44,8 +44,8 @@ impl KeyVault {
         }
         // The journal decides whatever the operator does about the fence: what is dead stays dead.
         let now = self.clock.now();
-        for (token, expires_at) in &journal.redeemed {
-            self.remember_redeemed(*token, *expires_at);
+        for (token, redeemed) in &journal.redeemed {
+            self.remember_redeemed(*token, redeemed.expires_at);
             self.store.token_expire(token, now).await?;
         }
         for revocation in journal.revoked.values() {
@@ -64,25 +64,26 @@ impl KeyVault {
         if !journal_was_there && self.store.has_certificates().await? {
             return Ok(Some("the journal is missing, but the database holds certificates".to_owned()));
         }
-        if let Some(mark) = &journal.mark
-            && self.store.audit_hash(mark.sequence).await?.as_ref() != Some(&mark.hash)
-        {
-            return Ok(Some(format!("audit record {} of the journal is not in the database", mark.sequence)));
+        Ok(journal.contradiction(&self.database_view(journal).await?))
+    }
+
+    /// What the database says about what the journal remembers.
+    async fn database_view(&self, journal: &JournalState) -> Result<DatabaseView, StoreError> {
+        let mut view = DatabaseView::default();
+        if let Some(mark) = &journal.mark {
+            view.mark_hash = self.store.audit_hash(mark.sequence).await?;
         }
         for token in journal.redeemed.keys() {
             if self.store.is_token_outstanding(token).await? {
-                return Ok(Some("a redeemed token is outstanding in the database".to_owned()));
+                view.outstanding.insert(*token);
             }
         }
-        for revocation in journal.revoked.values().filter(|revocation| revocation.stored) {
-            if self.store.is_node_living(revocation.record.node).await? {
-                return Ok(Some(format!(
-                    "node {} is revoked, and living in the database",
-                    revocation.record.node
-                )));
+        for node in journal.revoked.keys() {
+            if self.store.is_node_living(*node).await? {
+                view.living.insert(*node);
             }
         }
-        Ok(None)
+        Ok(view)
     }
 
     fn raise_fence(&self, reason: String) {

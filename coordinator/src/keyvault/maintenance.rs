@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::KeyVault;
+use super::{KeyVault, journal};
 
 /// Between two rounds; ENR-14 allows a secret 60 s after its end.
 const ROUND: Duration = Duration::from_secs(5);
 /// The journal is marked and the registry swept each so many rounds.
 const ROUNDS_TO_MARK: u64 = 12;
-/// How long known nodes are still admitted while the database is away (PKI-12).
-const ADMIT_WITHOUT_DATABASE: Duration = Duration::from_mins(10);
-/// Redeemed tokens are remembered this long after their end, whatever the wall clock does meanwhile.
-const REDEEMED_MEMORY_MS: i64 = 24 * 60 * 60 * 1000;
-/// Name of the condition.
-const CONDITION: &str = "database_unavailable";
+/// A round that takes longer waits for a database that hangs.
+const LONGEST_ROUND: Duration = Duration::from_secs(20);
+/// From the loss of the database to its noticing, and from one look to the next: a round and its deadline each.
+const NOTICED_LATE: Duration = Duration::from_secs(20);
+/// Name of the condition of a database that is away.
+const DATABASE_UNAVAILABLE: &str = "database_unavailable";
 
 impl KeyVault {
     /// Runs until `stop`.
@@ -31,9 +31,10 @@ impl KeyVault {
                 Some((node, reason)) = clones.recv() => self.write_quarantine(node, reason).await,
                 _ = rounds.tick() => {
                     lost_since = self.watch_database(lost_since).await;
-                    if lost_since.is_none() {
-                        self.round(number).await;
+                    if lost_since.is_none() && tokio::time::timeout(LONGEST_ROUND, self.round(number)).await.is_err() {
+                        tracing::warn!("the database stopped answering within a round of the KeyVault");
                     }
+                    self.renew_server_certificate();
                 }
             }
         }
@@ -53,15 +54,11 @@ impl KeyVault {
         if let Err(error) = self.sweep_requests().await {
             tracing::warn!(%error, "requests for approval could not be swept");
         }
+        self.renew_issuing().await;
         let now = self.clock.now();
-        match self.server_certificate.renew_if_due(&self.ca, now) {
-            Ok(true) => tracing::info!("made the next server certificate"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the next server certificate could not be made"),
-        }
         if number.is_multiple_of(ROUNDS_TO_MARK) {
             self.identities.write().sweep(now);
-            let horizon = now.plus_ms(-REDEEMED_MEMORY_MS);
+            let horizon = now.plus_ms(-journal::REDEEMED_MEMORY_MS);
             self.redeemed
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -70,6 +67,9 @@ impl KeyVault {
                 && let Err(error) = self.mark_audit().await
             {
                 tracing::warn!(%error, "the journal could not be marked");
+            }
+            if let Err(error) = self.journal.compact_if_large(now).await {
+                tracing::error!(%error, "the journal could not be compacted");
             }
         }
     }
@@ -80,7 +80,7 @@ impl KeyVault {
         let answer = tokio::time::timeout(ROUND, self.store.ping()).await;
         let detail = match answer {
             Ok(Ok(())) => {
-                self.conditions.leave(CONDITION, "keyvault");
+                self.conditions.leave(DATABASE_UNAVAILABLE, "keyvault");
                 self.identities.set_stale(false);
                 return None;
             }
@@ -88,8 +88,9 @@ impl KeyVault {
             Err(_) => "the database did not answer in time".to_owned(),
         };
         let since = lost_since.unwrap_or(now);
-        self.conditions.enter(CONDITION, "keyvault", self.clock.now(), &detail);
-        self.identities.set_stale(now.saturating_sub(since) >= ADMIT_WITHOUT_DATABASE);
+        self.conditions.enter(DATABASE_UNAVAILABLE, "keyvault", self.clock.now(), &detail);
+        let admitted = Duration::from_secs(self.config.admission_without_database_seconds.into());
+        self.identities.set_stale(now.saturating_sub(since) + NOTICED_LATE >= admitted);
         Some(since)
     }
 }

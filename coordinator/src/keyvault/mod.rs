@@ -6,6 +6,7 @@
 mod addresses;
 mod approval;
 pub mod ca;
+mod certificates;
 mod client_verifier;
 mod clone_alarms;
 pub mod csr;
@@ -20,6 +21,7 @@ mod news;
 mod pending;
 mod proof;
 pub mod public_key;
+mod quarantine;
 mod renewal;
 mod revocation;
 pub mod salt;

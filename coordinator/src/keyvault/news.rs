@@ -18,4 +18,6 @@ pub enum NodeNews {
         /// Why.
         reason: String,
     },
+    /// An operator trusts the node again.
+    Released(NodeId),
 }

@@ -90,7 +90,11 @@ pub(super) fn revocation_audit(revocation: &RevocationRecord) -> NewAuditRecord 
         action: "node.revoke",
         target: format!("node:{}", revocation.node),
         decision: Decision::Allowed,
-        detail: serde_json::json!({ "name": revocation.name, "reason": revocation.reason }),
+        detail: serde_json::json!({
+            "name": revocation.name,
+            "reason": revocation.reason,
+            "certificates": revocation.certificates,
+        }),
         request_id: revocation.request_id.clone(),
     }
 }

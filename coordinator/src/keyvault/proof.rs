@@ -199,7 +199,7 @@ impl KeyVault {
         known: &StoredCertificate,
         requester: &Requester,
     ) -> Result<EnrolResponse, VaultError> {
-        if self.clock.now().since_ms(known.issued_at) > RECOVERY_MS {
+        if known.quarantined || self.clock.now().since_ms(known.issued_at) > RECOVERY_MS {
             return Err(VaultError::Refused);
         }
         let detail = serde_json::json!({ "serial": known.serial, "generation": known.generation });

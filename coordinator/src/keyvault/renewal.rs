@@ -1,6 +1,6 @@
 //! Renewal: a new key and certificate for a node that still has the old one.
 
-use aim_common::identity::{CertificateSerial, NodeId};
+use aim_common::identity::{NodeId, Sha256Digest};
 use aim_common::protocol::{RenewRefusal, RenewResponse};
 use aim_common::wire::{BoundedBytes, BoundedVec};
 use rustls_pki_types::CertificateDer;
@@ -27,21 +27,21 @@ impl KeyVault {
             request_id: String::new(),
         };
         let usable = {
-            let registry = self.identities.read();
-            matches!(registry.standing(&peer.serial), Standing::Good(node, _) if !node.quarantined)
+            let (registry, now) = (self.identities.read(), self.clock.now());
+            matches!(registry.standing(&peer.serial), Standing::Good(node, certificate)
+                if node.id == peer.node_id && !node.quarantined && now < certificate.not_after)
         };
-        let outcome = if usable {
-            match csr::public_key_of_der(csr_der) {
-                Ok(key) => self.renew_for(peer.node_id, &key, &requester).await,
-                Err(error) => Err(error.into()),
-            }
-        } else {
-            Err(VaultError::Refused)
+        let key = csr::public_key_of_der(csr_der);
+        let fingerprint = key.as_ref().ok().map(NodePublicKey::fingerprint);
+        let outcome = match key {
+            _ if !usable => Err(VaultError::Refused),
+            Ok(key) => self.renew_for(peer.node_id, &key, &requester).await,
+            Err(error) => Err(error.into()),
         };
         match outcome {
             Ok(issued) => self.renewed(&issued),
             Err(error) => {
-                self.record_refused_renewal(peer.node_id, Some(&peer.serial), &error, &requester).await;
+                self.record_refused_renewal(peer, fingerprint, &error, &requester).await;
                 RenewResponse::Refused(match error {
                     VaultError::Csr(_) | VaultError::Conflict(_) => RenewRefusal::BadRequest,
                     VaultError::Refused => RenewRefusal::NotAllowed,
@@ -105,14 +105,19 @@ impl KeyVault {
     }
 
     /// Writes a refused renewal into the audit trail; a database that is away must not hide the refusal itself.
-    pub(super) async fn record_refused_renewal(
+    async fn record_refused_renewal(
         &self,
-        node: NodeId,
-        serial: Option<&CertificateSerial>,
+        peer: &PeerIdentity,
+        key: Option<Sha256Digest>,
         reason: &VaultError,
         requester: &Requester,
     ) {
-        let detail = serde_json::json!({ "serial": serial, "reason": reason.to_string() });
+        let node = peer.node_id;
+        let detail = serde_json::json!({
+            "serial": peer.serial,
+            "public_key_sha256": key,
+            "reason": reason.to_string(),
+        });
         let record =
             self.audit(requester, "certificate.renew", format!("node:{node}"), Decision::Denied, detail);
         if let Err(error) = self.store.audit_append(&record).await {

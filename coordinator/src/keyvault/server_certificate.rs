@@ -32,10 +32,16 @@ impl ServerCertificate {
         if now.0 < self.renew_at.load(Ordering::Acquire) {
             return Ok(false);
         }
+        self.renew(ca, now)?;
+        Ok(true)
+    }
+
+    /// Makes the next one now: the issuing certificate changed.
+    pub fn renew(&self, ca: &Ca, now: EpochMs) -> Result<(), CaError> {
         let made = ca.issue_server(&self.public_names, now)?;
         self.current.send_replace(made.certified);
         self.renew_at.store(made.renew_at.0, Ordering::Release);
-        Ok(true)
+        Ok(())
     }
 
     /// The current chain and key.

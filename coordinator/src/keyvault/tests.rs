@@ -249,6 +249,8 @@ fn pem_of(der: &[u8]) -> String {
     )
 }
 
+mod pki;
+
 #[tokio::test]
 async fn a_token_makes_a_node_with_an_identity() {
     let place = Place::new();

@@ -326,6 +326,26 @@ impl Store {
         })
     }
 
+    /// Ends a node's quarantine with its audit record; false where it is not in quarantine, or not living.
+    pub async fn node_release(&self, node: NodeId, record: &NewAuditRecord) -> Result<bool, StoreError> {
+        write!(self, pool => {
+            let mut tx = pool.begin_with(self.begin()).await?;
+            let changed = sqlx::query(
+                "UPDATE nodes SET quarantined_at = NULL, quarantine_reason = NULL \
+                 WHERE id = $1 AND quarantined_at IS NOT NULL AND state = 'living'",
+            )
+            .bind(node.to_string())
+            .execute(&mut *tx)
+            .await?;
+            if changed.rows_affected() == 0 {
+                return Ok(false);
+            }
+            append_audit!(self, &mut tx, record)?;
+            tx.commit().await?;
+            Ok(true)
+        })
+    }
+
     /// The certificate of a public key.
     pub async fn certificate_of_key(
         &self,

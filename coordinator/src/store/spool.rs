@@ -110,13 +110,6 @@ pub enum NodeWrite {
     Seen(EpochMs),
     /// The inventory held is complete and has this hash; not set where it does not match.
     InventoryHash(Option<Sha256Digest>),
-    /// It is under suspicion; an earlier quarantine stays as it is.
-    Quarantined {
-        /// Since when.
-        at: EpochMs,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// Everything that becomes durable together.
@@ -287,13 +280,6 @@ impl Store {
                             .bind(node)
                             .bind(hash.map(|digest| digest.to_string()))
                     }
-                    NodeWrite::Quarantined { at, reason } => sqlx::query(
-                        "UPDATE nodes SET quarantined_at = $2, quarantine_reason = $3 \
-                         WHERE id = $1 AND quarantined_at IS NULL",
-                    )
-                    .bind(node)
-                    .bind(at.0)
-                    .bind(reason),
                 };
                 statement.execute(&mut *tx).await?;
             }

@@ -23,7 +23,9 @@ fn change(method: &str, path: &str) -> Option<(String, Option<Value>)> {
             json!({"pem": include_str!("../../src/keyvault/testdata/salt-master.pub")})
         }
         ("PATCH", "/api/v1/nodes/{node}") => json!({"labels": {"rack": "7"}}),
-        ("POST", "/api/v1/nodes/{node}/revoke") => json!({"reason": "a test"}),
+        ("POST", "/api/v1/nodes/{node}/revoke" | "/api/v1/nodes/{node}/release") => {
+            json!({"reason": "a test"})
+        }
         (
             "DELETE",
             "/api/v1/tokens/{token}"
@@ -71,6 +73,11 @@ async fn log_02_every_state_changing_route_leaves_a_record() {
         if path.contains("{node}") {
             fixture.enrol(&admin, &node).await;
             path = path.replace("{node}", &node);
+        }
+        if row.path.ends_with("/release") {
+            let keyvault = &fixture.running.app.keyvault;
+            let (id, _) = keyvault.identities().resolve(&node).unwrap();
+            keyvault.quarantine(id, "a test").await;
         }
         if path.contains("{request}") {
             path = path.replace("{request}", &fixture.ask_for_approval(&admin, &node).await.to_string());

@@ -10,6 +10,7 @@ mod identity;
 mod keyvault;
 mod login;
 mod nodes;
+mod release;
 mod slow_clients;
 mod start;
 mod support;

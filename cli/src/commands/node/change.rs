@@ -1,8 +1,8 @@
-//! `aimctl node label`, `group`, `delete`, `revoke`: changes of one node or of a host list.
+//! `aimctl node label`, `group`, `delete`, `revoke`, `release`: changes of one node or of a host list.
 
 use std::collections::BTreeMap;
 
-use aim_common::api::certificates::{RevokeRequest, RevokeResponse};
+use aim_common::api::certificates::{ReleaseRequest, RevokeRequest, RevokeResponse};
 use aim_common::api::nodes::UpdateNodeRequest;
 use aim_common::hostlist::HostList;
 use futures_util::StreamExt;
@@ -109,6 +109,17 @@ async fn revoke_one(client: &Client, node: &str, request: &RevokeRequest) -> Res
     let answer: RevokeResponse = typed(answer)?;
     let pending = if answer.database_pending { "; it is in the journal, the database follows" } else { "" };
     Ok(format!("{node}: revoked, {} session(s) cut{pending}", answer.sessions_closed))
+}
+
+/// Ends the quarantine of nodes.
+pub(super) async fn release(context: &Context, hosts: HostList, reason: String) -> Result<(), CliError> {
+    let client = context.client().await?;
+    let (client, request) = (&client, &ReleaseRequest { reason });
+    each(hosts, |node| async move {
+        client.change(Method::POST, Route::v1(["nodes", &node, "release"]), Some(request)).await?;
+        Ok(format!("{node}: released from quarantine"))
+    })
+    .await
 }
 
 /// Does it for each host, a few at once; every outcome is said, the first failure decides the exit code.

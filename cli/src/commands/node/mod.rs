@@ -97,6 +97,15 @@ Examples:
     },
     /// Revoke nodes' identities: sessions are cut at once, reconnects refused
     Revoke(RevokeArgs),
+    /// Trust nodes again that are in quarantine because their identity seemed to be in two places
+    #[command(after_help = "Example: aimctl node release gpu001 --reason 'the copied disk was wiped'")]
+    Release {
+        /// Host list, or an id
+        hosts: HostList,
+        /// Why; kept in the audit trail
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 /// Runs it.
@@ -117,6 +126,7 @@ pub(crate) async fn run(context: &Context, command: NodeCommand) -> Result<(), C
         NodeCommand::Group { hosts, groups } => change::group(context, hosts, groups).await,
         NodeCommand::Delete { hosts, yes } => change::delete(context, hosts, yes).await,
         NodeCommand::Revoke(args) => revoke(context, args).await,
+        NodeCommand::Release { hosts, reason } => change::release(context, hosts, reason).await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod identity;
 mod lookalikes;
+mod pki;
 mod site;
 
 use std::time::Duration;

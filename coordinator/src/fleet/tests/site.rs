@@ -7,7 +7,7 @@ use std::time::Duration;
 use aim_common::api::keyvault::{EnrolRequest, GenerateTokenRequest};
 use aim_common::enrolment::TokenPurpose;
 use aim_common::identity::{BootId, NodeId, Sha256Digest, SpoolId};
-use aim_common::protocol::{ALPN, CloseCode, Hello, SpoolBatch, Welcome};
+use aim_common::protocol::{ALPN, CloseCode, Hello, RenewRequest, RenewResponse, SpoolBatch, Welcome};
 use aim_common::units::EpochMs;
 use aim_common::wire::{FrameDecoder, Message, ProtocolVersion, decode, encode};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -54,7 +54,11 @@ impl Clone for Identity {
 
 impl Site {
     pub(super) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// Likewise, with the state that another one left.
+    pub(super) async fn start_in(folder: tempfile::TempDir) -> Self {
         let clock: SharedClock = Arc::new(SystemClock::new());
         let conditions = Arc::new(Conditions::default());
         let store = Store::open_sqlite(&folder.path().join("coordinator.db")).await.unwrap();
@@ -85,8 +89,14 @@ impl Site {
     }
 
     pub(super) async fn stop(self) {
+        drop(self.stop_and_keep().await);
+    }
+
+    /// Stops, and leaves the state to another one.
+    pub(super) async fn stop_and_keep(self) -> tempfile::TempDir {
         self.tasks.shutdown().await;
         self.store.close().await;
+        self.folder
     }
 
     /// Enrols a node as the API does it.
@@ -126,10 +136,22 @@ impl Site {
     }
 
     fn client_builder(&self) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
-        rustls::ClientConfig::builder_with_provider(aim_common::tls::provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(self.keyvault.ca().root_store().unwrap())
+        client_builder(self.keyvault.ca().root_store().unwrap())
+    }
+
+    /// A connection with this TLS configuration; its handshake may still be refused afterwards.
+    pub(super) async fn dial_with(
+        &self,
+        config: rustls::ClientConfig,
+    ) -> Result<(Endpoint, Connection), ConnectionError> {
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+        let mut transport = TransportConfig::default();
+        transport.keep_alive_interval(Some(Duration::from_secs(2)));
+        config.transport_config(Arc::new(transport));
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let connecting = endpoint.connect_with(config, self.address, "coordinator.aim.internal").unwrap();
+        let connection = connecting.await?;
+        Ok((endpoint, connection))
     }
 
     /// A connection with this identity and ALPN; its handshake may still be refused afterwards.
@@ -146,14 +168,7 @@ impl Site {
             None => self.client_builder().with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|alpn| alpn.to_vec()).collect();
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
-        let mut transport = TransportConfig::default();
-        transport.keep_alive_interval(Some(Duration::from_secs(2)));
-        config.transport_config(Arc::new(transport));
-        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let connecting = endpoint.connect_with(config, self.address, "coordinator.aim.internal").unwrap();
-        let connection = connecting.await?;
-        Ok((endpoint, connection))
+        self.dial_with(config).await
     }
 
     /// A session up to Welcome.
@@ -177,6 +192,16 @@ impl Site {
             welcome: None,
         }
     }
+}
+
+/// TLS of a client that trusts these roots.
+pub(super) fn client_builder(
+    roots: rustls::RootCertStore,
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    rustls::ClientConfig::builder_with_provider(aim_common::tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
 }
 
 /// What a test says as an agent.
@@ -208,6 +233,19 @@ impl Agent {
             }
         };
         tokio::time::timeout(PATIENCE, next).await.expect("the coordinator answers")
+    }
+
+    /// Asks for a certificate on a stream of its own; gives the answer.
+    pub(super) async fn renew(&self, csr_der: Vec<u8>) -> RenewResponse {
+        let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
+        let request = RenewRequest { csr_der: csr_der.try_into().unwrap() };
+        send.write_all(&frame(&request)).await.unwrap();
+        send.finish().unwrap();
+        let answer = receive.read_to_end(128 * 1024);
+        let bytes = tokio::time::timeout(PATIENCE, answer).await.expect("the coordinator answers").unwrap();
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&bytes);
+        decode(&decoder.next_frame().unwrap().unwrap()).unwrap()
     }
 
     /// A stream of its own with these messages on it.

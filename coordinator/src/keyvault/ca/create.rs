@@ -24,11 +24,11 @@ pub(super) fn create(folder: &Path, trust_domain: &TrustDomain, now: EpochMs) ->
     private_file::ensure_directory(&building)?;
 
     let root_key = KeyPair::generate()?;
-    let root_params = ca_params(trust_domain, "root", now, ROOT_DAYS)?;
+    let root_params = ca_params(trust_domain, "root", now, ROOT_DAYS * DAY_MS)?;
     let root = root_params.self_signed(&root_key)?;
 
     let issuing_key = KeyPair::generate()?;
-    let issuing = issuing_params(trust_domain, now)?
+    let issuing = issuing_params(trust_domain, now, EpochMs::MAX)?
         .signed_by(&issuing_key, &Issuer::from_params(&root_params, &root_key))?;
 
     for (name, pem) in [
@@ -54,9 +54,9 @@ fn ca_params(
     trust_domain: &TrustDomain,
     what: &str,
     now: EpochMs,
-    days: i64,
+    lifetime_ms: i64,
 ) -> Result<CertificateParams, CaError> {
-    let mut params = new_params(now, days * DAY_MS)?;
+    let mut params = new_params(now, lifetime_ms)?;
     params.distinguished_name.push(DnType::CommonName, format!("AIM {what} {trust_domain}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -64,9 +64,14 @@ fn ca_params(
     Ok(params)
 }
 
-/// No name constraints: rustls-webpki refuses even a matching SPIFFE leaf under them (tried).
-fn issuing_params(trust_domain: &TrustDomain, now: EpochMs) -> Result<CertificateParams, CaError> {
-    let mut params = ca_params(trust_domain, "issuing", now, ISSUING_DAYS)?;
+/// Not longer than the root. No name constraints: rustls-webpki refuses even a matching SPIFFE leaf under them (tried).
+pub(super) fn issuing_params(
+    trust_domain: &TrustDomain,
+    now: EpochMs,
+    root_ends: EpochMs,
+) -> Result<CertificateParams, CaError> {
+    let lifetime_ms = (ISSUING_DAYS * DAY_MS).min(root_ends.since_ms(now));
+    let mut params = ca_params(trust_domain, "issuing", now, lifetime_ms)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];

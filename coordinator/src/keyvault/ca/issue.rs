@@ -11,6 +11,7 @@ use rcgen::{
     SanType, SerialNumber,
 };
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::OffsetDateTime;
 
@@ -54,11 +55,13 @@ impl Ca {
         now: EpochMs,
     ) -> Result<IssuedCertificate, CaError> {
         let identity = SpiffeId { trust_domain: self.trust_domain.clone(), node };
+        let issuing = self.current(now)?;
+        let lifetime_ms = lifetime_ms.min(issuing.certificate.not_after.since_ms(now));
         let mut params = new_params(now, lifetime_ms)?;
         params.distinguished_name.push(DnType::CommonName, node.to_string());
         params.subject_alt_names = vec![SanType::URI(san_text(&identity.to_string())?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let der: CertificateDer<'static> = params.signed_by(key, &self.issuer)?.into();
+        let der: CertificateDer<'static> = params.signed_by(key, &issuing.issuer)?.into();
         let (_, parsed) =
             x509_parser::parse_x509_certificate(&der).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
         let validity = parsed.validity();
@@ -74,18 +77,21 @@ impl Ca {
     /// Leaf, issuing and root in PEM, in this order.
     pub fn chain_pem(&self, leaf_pem: &str) -> String {
         let mut pem = leaf_pem.to_owned();
-        pem.extend(self.chain().map(|certificate| to_pem(&certificate)));
+        // What cannot be read was signed by nobody; whoever gets it refuses it.
+        let leaf = CertificateDer::from_pem_slice(leaf_pem.as_bytes()).unwrap_or_else(|_| Vec::new().into());
+        pem.extend(self.chain_of(&leaf).map(|certificate| to_pem(&certificate)));
         pem
     }
 
     /// Leaf, issuing and root in DER, in this order.
     pub fn chain_der(&self, leaf: &CertificateDer<'static>) -> Vec<CertificateDer<'static>> {
-        std::iter::once(leaf.clone()).chain(self.chain()).collect()
+        std::iter::once(leaf.clone()).chain(self.chain_of(leaf)).collect()
     }
 
     /// Makes the server's certificate: the fixed name of the link and the public names of the configuration.
     pub fn issue_server(&self, public_names: &[String], now: EpochMs) -> Result<ServerKeyPair, CaError> {
-        let lifetime_ms = SERVER_DAYS * DAY_MS;
+        let issuing = self.current(now)?;
+        let lifetime_ms = (SERVER_DAYS * DAY_MS).min(issuing.certificate.not_after.since_ms(now));
         let name = self.trust_domain.coordinator_server_name();
         let mut params = new_params(now, lifetime_ms)?;
         params.distinguished_name.push(DnType::CommonName, "AIM coordinator");
@@ -98,7 +104,7 @@ impl Ca {
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
-        let leaf: CertificateDer<'static> = params.signed_by(&key, &self.issuer)?.into();
+        let leaf: CertificateDer<'static> = params.signed_by(&key, &issuing.issuer)?.into();
         let private = PrivateKeyDer::try_from(key.serialize_der())
             .map_err(|reason| rustls::Error::General(reason.to_owned()))?;
         let signing = aim_common::tls::provider().key_provider.load_private_key(private)?;
@@ -122,7 +128,7 @@ pub(super) fn new_params(now: EpochMs, lifetime_ms: i64) -> Result<CertificatePa
 }
 
 /// 16 random bytes behind one that is neither zero nor negative, so that DER writes all 17 (PKI-06).
-fn random_serial() -> Result<SerialNumber, CaError> {
+pub(super) fn random_serial() -> Result<SerialNumber, CaError> {
     let mut serial = vec![0x01];
     serial.extend_from_slice(&entropy::random_bytes::<16>()?);
     Ok(SerialNumber::from(serial))

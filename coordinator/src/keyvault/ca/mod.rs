@@ -1,23 +1,27 @@
-//! The certificate authority: a root that is used once, an issuing key that signs everything else.
+//! The certificate authority: a root that makes issuing keys, an issuing key that signs everything else.
 //!
 //! Enters: public keys, ids, names, the time. Leaves: certificates. Never: a private key (except that of the server
-//! certificate, which lives in memory), a wish of whoever asks, the root key at run time (PKI-14).
+//! certificate, which lives in memory), a wish of whoever asks, a need of the root key at run time (PKI-14).
 
 mod create;
 mod files;
 mod issue;
+mod issuing;
+mod renew;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use aim_common::identity::BACK_DATE_MS;
 use aim_common::identity::{Sha256Digest, TrustDomain};
 use aim_common::units::EpochMs;
-use rcgen::{Issuer, KeyPair};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 
 pub use issue::{IssuedCertificate, ServerKeyPair};
+pub use renew::IssuingRenewal;
 
+use self::issuing::Issuing;
 use crate::entropy::EntropyError;
 use crate::private_file::PrivateFileError;
 
@@ -63,7 +67,11 @@ pub enum CaError {
         folder: PathBuf,
     },
     /// The issuing certificate ran out.
-    #[error("the issuing certificate of the CA in {} ran out at {not_after}; renew it with the root key", folder.display())]
+    #[error(
+        "the issuing certificate of the CA in {} ran out at {not_after}; put root.key back into the folder, and a \
+         start renews it",
+        folder.display()
+    )]
     IssuingExpired {
         /// The CA's folder.
         folder: PathBuf,
@@ -99,20 +107,27 @@ pub struct CaCertificate {
 
 /// The CA, opened.
 pub struct Ca {
+    folder: PathBuf,
     trust_domain: TrustDomain,
     /// One root; two while the CA rotates. The first is the one that the issuing certificate comes from.
     roots: Vec<CaCertificate>,
-    issuing: CaCertificate,
-    issuer: Issuer<'static, KeyPair>,
+    /// Changes while the coordinator runs, once in nine months.
+    issuing: RwLock<Arc<Issuing>>,
 }
 
 impl Ca {
-    /// Opens the CA in the folder, or makes it where the folder is missing.
+    /// Opens the CA in the folder, or makes it where the folder is missing; renews the issuing certificate where that
+    /// is due and the root key is there.
     pub fn open_or_create(folder: &Path, trust_domain: &TrustDomain, now: EpochMs) -> Result<Self, CaError> {
         if !folder.exists() {
             create::create(folder, trust_domain, now)?;
         }
-        files::open(folder, trust_domain, now)
+        let ca = files::open(folder, trust_domain)?;
+        if let Err(error) = ca.renew_issuing_if_due(now) {
+            tracing::warn!(%error, "the issuing certificate could not be renewed at the start");
+        }
+        ca.current(now)?;
+        Ok(ca)
     }
 
     /// The trust domain that the CA was made for.
@@ -126,13 +141,13 @@ impl Ca {
     }
 
     /// The issuing certificate.
-    pub fn issuing(&self) -> &CaCertificate {
-        &self.issuing
+    pub fn issuing(&self) -> CaCertificate {
+        self.held().certificate.clone()
     }
 
     /// SHA-256 of the root that servers send: what the join string pins.
     pub fn pin(&self) -> Sha256Digest {
-        self.roots.first().unwrap_or(&self.issuing).sha256
+        self.roots.first().map_or_else(|| self.issuing().sha256, |root| root.sha256)
     }
 
     /// The roots in PEM, one after the other.
@@ -149,9 +164,24 @@ impl Ca {
         Ok(store)
     }
 
-    /// Issuing and root certificate, in the order in which they follow a leaf.
-    fn chain(&self) -> impl Iterator<Item = CertificateDer<'static>> {
-        std::iter::once(self.issuing.der.clone()).chain(self.roots.first().map(|root| root.der.clone()))
+    fn held(&self) -> Arc<Issuing> {
+        Arc::clone(&self.issuing.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The issuing key, while its certificate is good: nothing is signed that nobody would accept.
+    fn current(&self, now: EpochMs) -> Result<Arc<Issuing>, CaError> {
+        let issuing = self.held();
+        let not_after = issuing.certificate.not_after;
+        if not_after <= now {
+            return Err(CaError::IssuingExpired { folder: self.folder.clone(), not_after });
+        }
+        Ok(issuing)
+    }
+
+    /// The issuing certificate that signed this leaf and the root, in the order in which they follow it.
+    fn chain_of(&self, leaf: &CertificateDer<'_>) -> impl Iterator<Item = CertificateDer<'static>> {
+        let issuing = self.held().that_signed(leaf).der.clone();
+        std::iter::once(issuing).chain(self.roots.first().map(|root| root.der.clone()))
     }
 }
 
@@ -170,5 +200,7 @@ pub fn to_pem(der: &CertificateDer<'_>) -> String {
     pem
 }
 
+#[cfg(test)]
+mod issuing_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,7 +2,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use aim_common::identity::{NodeId, SpiffeId};
-use rcgen::{CertificateParams, PublicKeyData};
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::UnixTime;
 use x509_parser::extensions::GeneralName;
@@ -19,16 +20,16 @@ pub(crate) fn new_ca(folder: &Path) -> Ca {
     Ca::open_or_create(&folder.join("ca"), &TrustDomain::default(), NOW).unwrap()
 }
 
-fn key() -> NodePublicKey {
+pub(super) fn key() -> NodePublicKey {
     NodePublicKey::from_spki(&KeyPair::generate().unwrap().subject_public_key_info()).unwrap()
 }
 
-fn node() -> NodeId {
+pub(super) fn node() -> NodeId {
     NodeId::from_random([7; 16])
 }
 
 /// Verifies as TLS does it, at a time.
-fn accepted_by_tls(ca: &Ca, chain: &[CertificateDer<'static>], at: EpochMs) -> bool {
+pub(super) fn accepted_by_tls(ca: &Ca, chain: &[CertificateDer<'static>], at: EpochMs) -> bool {
     let verifier = WebPkiClientVerifier::builder_with_provider(
         Arc::new(ca.root_store().unwrap()),
         aim_common::tls::provider(),
@@ -66,6 +67,7 @@ fn pki_01_a_node_certificate_holds_exactly_what_the_registry_says() {
         assert_eq!(leaf.public_key().raw, pair.subject_public_key_info());
         // Nothing else: SAN, key usage, extended key usage, basic constraints, both key identifiers.
         assert_eq!(leaf.extensions().len(), 6);
+        assert_eq!(leaf.validity().not_before.timestamp() * 1000, NOW.0 - BACK_DATE_MS);
         assert_eq!(leaf.validity().not_after.timestamp() * 1000, NOW.0 + LIFETIME_MS);
         assert!(accepted_by_tls(&ca, &ca.chain_der(&issued.der), NOW));
     }
@@ -80,15 +82,28 @@ fn pki_06_serials_are_random_and_unique() {
     let (first, second) = (issue(), issue());
     assert_ne!(first, second, "two certificates of one key have two serials");
     assert_eq!(first.as_str().len(), 34, "16 random bytes behind 01");
-    // The property is that of the random source; 10^6 of its results differ.
-    let mut seen = std::collections::HashSet::new();
-    for _ in 0..1_000_000 {
-        assert!(seen.insert(entropy_serial()));
-    }
 }
 
-fn entropy_serial() -> [u8; 16] {
-    crate::entropy::random_bytes::<16>().unwrap()
+#[test]
+fn pki_06_a_million_serials_differ_and_each_of_128_bits_is_random() {
+    const SERIALS: u32 = 1_000_000;
+    let mut seen = std::collections::HashSet::with_capacity(SERIALS as usize);
+    let mut ones = [0_u32; 128];
+    for _ in 0..SERIALS {
+        // What every certificate gets: `new_params` takes it from nowhere else.
+        let serial = issue::random_serial().unwrap().to_bytes();
+        assert_eq!((serial.len(), serial[0]), (17, 1), "DER writes all of it");
+        let random: [u8; 16] = serial[1..].try_into().unwrap();
+        for (bit, ones) in ones.iter_mut().enumerate() {
+            *ones += u32::from(random[bit / 8] >> (bit % 8) & 1);
+        }
+        assert!(seen.insert(random), "a serial came twice");
+    }
+    // A fair bit is 1 % off its half only once in 10^88 tests.
+    let half = SERIALS / 2;
+    for (bit, ones) in ones.iter().enumerate() {
+        assert!(ones.abs_diff(half) < half / 50, "bit {bit} is set in {ones} of {SERIALS}");
+    }
 }
 
 #[test]
@@ -122,7 +137,8 @@ fn pki_14_the_root_key_may_be_away_and_the_issuing_certificate_is_limited() {
     assert_eq!(ca.pin(), pin);
     let issued = ca.issue_node(node(), &key(), LIFETIME_MS, NOW).unwrap();
     assert!(accepted_by_tls(&ca, &ca.chain_der(&issued.der), NOW));
-    let (_, issuing) = x509_parser::parse_x509_certificate(&ca.issuing().der).unwrap();
+    let issuing = ca.issuing();
+    let (_, issuing) = x509_parser::parse_x509_certificate(&issuing.der).unwrap();
     let basic = issuing.basic_constraints().unwrap().unwrap().value;
     assert!(basic.ca && basic.path_len_constraint == Some(0));
     let usage = issuing.extended_key_usage().unwrap().unwrap().value;
@@ -224,4 +240,51 @@ fn an_interrupted_creation_is_begun_anew() {
     std::fs::write(folder.path().join("ca.new/root.key"), "half").unwrap();
     new_ca(folder.path());
     assert!(!folder.path().join("ca.new").exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever a request says that is accepted at all, nothing of it but the key is in the certificate.
+    #[test]
+    fn pki_01_no_subject_and_no_key_changes_what_is_certified(
+        names in proptest::collection::vec("[a-zA-Z0-9 *./:@=-]{1,40}", 0..4),
+        kind in 0_usize..3,
+        node in any::<[u8; 16]>(),
+        minutes in 1_i64..=43_200,
+    ) {
+        static CA: std::sync::OnceLock<(tempfile::TempDir, Ca)> = std::sync::OnceLock::new();
+        let (_, ca) = CA.get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let ca = new_ca(folder.path());
+            (folder, ca)
+        });
+        let kinds = [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519];
+        let pair = KeyPair::generate_for(kinds[kind]).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let fields = [
+            rcgen::DnType::CommonName, rcgen::DnType::OrganizationName, rcgen::DnType::OrganizationalUnitName,
+            rcgen::DnType::CountryName,
+        ];
+        for (field, name) in fields.into_iter().zip(&names) {
+            params.distinguished_name.push(field, name.clone());
+        }
+        let request = params.serialize_request(&pair).unwrap();
+        let key = csr::public_key_of_der(request.der()).unwrap();
+        let node = NodeId::from_random(node);
+        let issued = ca.issue_node(node, &key, minutes * 60_000, NOW).unwrap();
+        let (_, leaf) = x509_parser::parse_x509_certificate(&issued.der).unwrap();
+        prop_assert_eq!(leaf.subject().to_string(), format!("CN={node}"));
+        let identity = SpiffeId { trust_domain: TrustDomain::default(), node }.to_string();
+        let alternative = leaf.subject_alternative_name().unwrap().unwrap().value;
+        prop_assert_eq!(&alternative.general_names, &vec![GeneralName::URI(&identity)]);
+        prop_assert!(!leaf.is_ca());
+        prop_assert_eq!(leaf.key_usage().unwrap().unwrap().value.flags, 1);
+        let usage = leaf.extended_key_usage().unwrap().unwrap().value;
+        prop_assert!(usage.client_auth && !usage.server_auth && !usage.any && usage.other.is_empty());
+        prop_assert_eq!(leaf.extensions().len(), 6);
+        prop_assert_eq!(leaf.public_key().raw, pair.subject_public_key_info());
+        let life = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
+        prop_assert_eq!(life, ((NOW.0 - BACK_DATE_MS) / 1000, NOW.0 / 1000 + minutes * 60));
+    }
 }

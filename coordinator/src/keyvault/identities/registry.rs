@@ -113,6 +113,19 @@ impl Registry {
         self.nodes.get_mut(&id).is_some_and(|node| !std::mem::replace(&mut node.quarantined, true))
     }
 
+    /// Trusts a node again. False where it was not in quarantine, or is unknown.
+    pub fn release(&mut self, id: NodeId) -> bool {
+        self.nodes.get_mut(&id).is_some_and(|node| std::mem::replace(&mut node.quarantined, false))
+    }
+
+    /// The node's certificates that were not swept, the newest first.
+    pub fn certificates_of(&self, id: NodeId) -> Vec<&KnownCertificate> {
+        let mut found: Vec<_> =
+            self.certificates.values().filter(|certificate| certificate.node == id).collect();
+        found.sort_by_key(|certificate| std::cmp::Reverse(certificate.generation));
+        found
+    }
+
     /// The living node with this id.
     pub fn node(&self, id: NodeId) -> Option<&KnownNode> {
         self.nodes.get(&id)

@@ -1,17 +1,24 @@
-//! The journal beside the database: append-only, fsynced, never restored from a backup of the database.
+//! The journal beside the database: appended to, fsynced, never restored from a backup of the database.
 //!
 //! Enters: redeemed tokens, revocations, marks of how far the audit trail had come. Leaves: what all of them add up to,
-//! at start. Never: a secret (tokens stand there as keyed hashes), a record acknowledged before it is on disk.
+//! at start. Never: a secret (tokens stand there as keyed hashes), a record acknowledged before it is on disk, a record
+//! forgotten that still matters.
 
 mod record;
+mod state;
+mod writer;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, Write};
+use std::io::{BufRead, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
+use aim_common::units::EpochMs;
 use tokio::sync::{mpsc, oneshot};
 
-pub use record::{AuditMark, JournalState, Record, RevocationRecord};
+pub use record::{AuditMark, Record, RevocationRecord, RevokedCertificate};
+pub use state::{DatabaseView, JournalState, REDEEMED_MEMORY_MS};
+
+use self::writer::{Job, Writer};
 
 use crate::private_file::{self, PrivateFileError};
 
@@ -19,6 +26,8 @@ use crate::private_file::{self, PrivateFileError};
 const QUEUE: usize = 1_024;
 /// Longest line: a revocation with its reason.
 const MAX_LINE: usize = 16 * 1024;
+/// A smaller journal is not worth compacting: some thousand records.
+const COMPACT_FROM: u64 = 1024 * 1024;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +60,6 @@ pub enum JournalError {
     Closed,
 }
 
-struct Job {
-    line: String,
-    done: oneshot::Sender<Result<(), std::io::ErrorKind>>,
-}
-
 /// The journal, open for appending.
 #[derive(Debug, Clone)]
 pub struct Journal {
@@ -66,14 +70,20 @@ pub struct Journal {
 impl Journal {
     /// Reads what is there, cuts off a record that a crash left half, and opens the journal for appending.
     pub fn open(path: &Path) -> Result<(Self, JournalState), JournalError> {
+        Self::open_compacting_from(path, COMPACT_FROM)
+    }
+
+    /// Likewise; compacted where it is larger than so many bytes.
+    fn open_compacting_from(path: &Path, bytes: u64) -> Result<(Self, JournalState), JournalError> {
         let mut file = private_file::open_append(path)?;
         private_file::sync_parent(path)?;
         let state = read(&mut file, path)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let writer = Writer::new(path, file, state.clone(), bytes);
         std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || write_jobs(file, queue))
+            .spawn(move || writer.run(queue))
             .map_err(io)?;
         Ok((Self { path: path.to_owned(), jobs }, state))
     }
@@ -81,9 +91,22 @@ impl Journal {
     /// Appends the record; it is on disk when this returns.
     pub async fn append(&self, record: &Record) -> Result<(), JournalError> {
         let (done, written) = oneshot::channel();
-        let job = Job { line: record.to_line(), done };
+        self.ask(Job::Append { record: record.clone(), done }, written).await
+    }
+
+    /// Rewrites the journal to what still matters at `now`, where it has grown to twice that.
+    pub async fn compact_if_large(&self, now: EpochMs) -> Result<(), JournalError> {
+        let (done, compacted) = oneshot::channel();
+        self.ask(Job::Compact { now, done }, compacted).await
+    }
+
+    async fn ask(
+        &self,
+        job: Job,
+        answer: oneshot::Receiver<Result<(), std::io::ErrorKind>>,
+    ) -> Result<(), JournalError> {
         self.jobs.send(job).await.map_err(|_| JournalError::Closed)?;
-        match written.await {
+        match answer.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(kind)) => Err(JournalError::Io { path: self.path.clone(), source: kind.into() }),
             Err(_) => Err(JournalError::Closed),
@@ -118,35 +141,7 @@ fn read(file: &mut File, path: &Path) -> Result<JournalState, JournalError> {
     Ok(state)
 }
 
-/// Writes whatever waits in one go, then makes it durable once, until the last handle is dropped.
-fn write_jobs(mut file: File, mut queue: mpsc::Receiver<Job>) {
-    let mut batch = Vec::new();
-    while let Some(first) = queue.blocking_recv() {
-        batch.push(first);
-        while let Ok(next) = queue.try_recv() {
-            batch.push(next);
-        }
-        let written = append_durably(&mut file, &batch);
-        if let Err(error) = &written {
-            tracing::error!(%error, "the journal could not be written");
-        }
-        for job in batch.drain(..) {
-            // Whoever asked may have gone; the record stands all the same.
-            let _ = job.done.send(written.as_ref().copied().map_err(std::io::Error::kind));
-        }
-    }
-}
-
-/// A half written batch is taken back, so that a later one does not stand behind a torn line.
-fn append_durably(file: &mut File, batch: &[Job]) -> std::io::Result<()> {
-    let before = file.metadata()?.len();
-    let text: String = batch.iter().map(|job| job.line.as_str()).collect();
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
-    if written.is_err() {
-        file.set_len(before)?;
-    }
-    written
-}
-
+#[cfg(test)]
+mod compaction_tests;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,6 @@
-//! One line of the journal, and what all lines add up to.
+//! One line of the journal.
 
-use std::collections::HashMap;
-
-use aim_common::identity::{NodeId, Sha256Digest};
+use aim_common::identity::{CertificateSerial, NodeId, Sha256Digest};
 use aim_common::units::EpochMs;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +14,15 @@ pub struct AuditMark {
     pub sequence: i64,
     /// Its hash.
     pub hash: String,
+}
+
+/// A certificate that a revocation ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedCertificate {
+    /// Its serial.
+    pub serial: CertificateSerial,
+    /// SHA-256 of its public key.
+    pub public_key_sha256: Sha256Digest,
 }
 
 /// A revocation, with all that its audit record needs.
@@ -35,6 +42,8 @@ pub struct RevocationRecord {
     pub reason: String,
     /// The request.
     pub request_id: String,
+    /// The newest of its certificates that had not ended.
+    pub certificates: Vec<RevokedCertificate>,
 }
 
 /// One record.
@@ -95,49 +104,4 @@ fn checksum(json: &str) -> String {
     let mut digits = Sha256Digest::of(json.as_bytes()).to_string();
     digits.truncate(CHECKSUM_DIGITS);
     digits
-}
-
-/// A revocation, and whether the database holds it too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revocation {
-    /// The record.
-    pub record: RevocationRecord,
-    /// The database was seen to hold it.
-    pub stored: bool,
-}
-
-/// What the journal's records add up to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JournalState {
-    /// The last mark.
-    pub mark: Option<AuditMark>,
-    /// Redeemed tokens by keyed hash, with their end.
-    pub redeemed: HashMap<Sha256Digest, EpochMs>,
-    /// Revoked nodes.
-    pub revoked: HashMap<NodeId, Revocation>,
-    /// Why the fence is up, where no operator has lifted it since.
-    pub fence: Option<String>,
-}
-
-impl JournalState {
-    /// Adds one record.
-    pub fn apply(&mut self, record: Record) {
-        match record {
-            Record::Mark(mark) => self.mark = Some(mark),
-            Record::Redeemed { token, expires_at } => {
-                self.redeemed.insert(token, expires_at);
-            }
-            Record::Revoked(record) => {
-                self.revoked.insert(record.node, Revocation { record, stored: false });
-            }
-            Record::RevocationStored { node } => {
-                if let Some(revocation) = self.revoked.get_mut(&node) {
-                    revocation.stored = true;
-                }
-            }
-            Record::FenceRaised { reason, .. } => self.fence = Some(reason),
-            // The marks before it belong to a database that is gone.
-            Record::FenceLifted { .. } => (self.mark, self.fence) = (None, None),
-        }
-    }
 }

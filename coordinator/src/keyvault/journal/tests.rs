@@ -17,6 +17,7 @@ fn revoked(number: u8) -> Record {
         source: "10.0.0.1".to_owned(),
         reason: "line\nfeed".to_owned(),
         request_id: String::new(),
+        certificates: Vec::new(),
     })
 }
 
@@ -34,7 +35,7 @@ async fn enr_15_records_survive_a_reopen() {
         journal.append(&record).await.unwrap();
     }
     let state = reopened(&path);
-    assert_eq!(state.redeemed.get(&Sha256Digest::of(&[1])), Some(&EpochMs(1)));
+    assert_eq!(state.redeemed[&Sha256Digest::of(&[1])].expires_at, EpochMs(1));
     assert!(!state.revoked[&NodeId::from_random([2; 16])].stored);
     assert_eq!(state.mark.as_ref().map(|mark| mark.sequence), Some(3));
     journal.append(&Record::RevocationStored { node: NodeId::from_random([2; 16]) }).await.unwrap();
