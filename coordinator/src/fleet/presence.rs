@@ -18,6 +18,9 @@ const FADE: f64 = 0.944;
 /// Fewer packets than this say nothing about loss.
 const ENOUGH_PACKETS: f64 = 5.0;
 
+/// What the agent said of its own losses counts for so long: six reports, some of which come late over such a path.
+const TOLD_HOLDS: Duration = Duration::from_mins(1);
+
 /// What the connection's counters say at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Observation {
@@ -49,12 +52,14 @@ pub(super) struct Presence {
     silent: bool,
     sent: f64,
     lost: f64,
+    /// When the agent last said how much of its packets gets lost, and the share.
+    told: Option<(Duration, f64)>,
 }
 
 impl Presence {
     /// A session that was opened at this moment.
     pub(super) const fn new(first: Observation) -> Self {
-        Self { last: first, heard: first.at, silent: false, sent: 0.0, lost: 0.0 }
+        Self { last: first, heard: first.at, silent: false, sent: 0.0, lost: 0.0, told: None }
     }
 
     /// When the last packet was seen.
@@ -67,9 +72,21 @@ impl Presence {
         self.silent
     }
 
-    /// Share of packets lost of late; 0 where too few were sent to say.
+    /// Share of packets lost of late, either way; 0 where too few were sent to say.
     pub(super) fn loss(&self) -> f64 {
-        if self.sent < ENOUGH_PACKETS { 0.0 } else { self.lost / self.sent }
+        let own = if self.sent < ENOUGH_PACKETS { 0.0 } else { self.lost / self.sent };
+        let told = self.told.filter(|(at, _)| self.last.at.saturating_sub(*at) <= TOLD_HOLDS);
+        own.max(told.map_or(0.0, |(_, share)| share))
+    }
+
+    /// The agent says how many of a thousand packets it loses. It sends most of the packets, and those are what silence
+    /// is judged by.
+    ///
+    /// Gives the new bound where it changed.
+    pub(super) fn told_loss(&mut self, now: Duration, permille: u16) -> Option<Duration> {
+        let former = self.bound();
+        self.told = Some((now, f64::from(permille) / 1000.0));
+        Some(self.bound()).filter(|bound| *bound != former)
     }
 
     /// The bound at this moment.
@@ -155,6 +172,25 @@ mod tests {
         let later = |at| Observation { at, ..lossy };
         assert_eq!(presence.observe(later(TICK + SILENT_AFTER), false), None);
         assert_eq!(presence.observe(later(TICK + SILENT_AFTER_WITH_LOSS), false), Some(Change::FellSilent));
+    }
+
+    #[test]
+    fn flt_16_what_the_agent_says_of_its_losses_widens_and_narrows_the_bound() {
+        let mut presence = Presence::new(seen(Duration::ZERO, 1));
+        presence.told_loss(Duration::ZERO, 50);
+        assert_eq!(presence.bound(), SILENT_AFTER, "5 % is not more than 5 %");
+        presence.told_loss(Duration::ZERO, 51);
+        assert_eq!(presence.bound(), SILENT_AFTER_WITH_LOSS);
+        assert_eq!(presence.observe(seen(SILENT_AFTER, 1), false), None);
+        assert_eq!(presence.observe(seen(SILENT_AFTER_WITH_LOSS, 1), false), Some(Change::FellSilent));
+        let mut presence = Presence::new(seen(Duration::ZERO, 1));
+        presence.told_loss(Duration::ZERO, 300);
+        presence.told_loss(TICK, 0);
+        assert_eq!(presence.bound(), SILENT_AFTER, "said to be over");
+        presence.told_loss(TICK, 300);
+        let old = TICK * 2 + TOLD_HOLDS;
+        assert_eq!(presence.observe(seen(old, 2), false), None);
+        assert_eq!(presence.bound(), SILENT_AFTER, "too old");
     }
 
     #[test]
