@@ -23,6 +23,7 @@ pub mod postgres;
 pub mod process;
 pub mod relay;
 pub mod statements;
+pub mod tampered;
 pub mod wait;
 
 pub use agent::Agent;
