@@ -54,12 +54,25 @@ pub(super) struct Presence {
     lost: f64,
     /// When the agent last said how much of its packets gets lost, and the share.
     told: Option<(Duration, f64)>,
+    /// The longer bound counts. A silence does not end it: while nothing comes, nothing is learnt of the path.
+    wide: bool,
+    /// The same at the last question.
+    was_wide: bool,
 }
 
 impl Presence {
     /// A session that was opened at this moment.
     pub(super) const fn new(first: Observation) -> Self {
-        Self { last: first, heard: first.at, silent: false, sent: 0.0, lost: 0.0, told: None }
+        Self {
+            last: first,
+            heard: first.at,
+            silent: false,
+            sent: 0.0,
+            lost: 0.0,
+            told: None,
+            wide: false,
+            was_wide: false,
+        }
     }
 
     /// When the last packet was seen.
@@ -81,17 +94,19 @@ impl Presence {
 
     /// The agent says how many of a thousand packets it loses. It sends most of the packets, and those are what silence
     /// is judged by.
-    ///
-    /// Gives the new bound where it changed.
-    pub(super) fn told_loss(&mut self, now: Duration, permille: u16) -> Option<Duration> {
-        let former = self.bound();
+    pub(super) fn told_loss(&mut self, now: Duration, permille: u16) {
         self.told = Some((now, f64::from(permille) / 1000.0));
-        Some(self.bound()).filter(|bound| *bound != former)
+    }
+
+    /// The bound, where it is another one than at the last question.
+    pub(super) fn new_bound(&mut self) -> Option<Duration> {
+        let was_wide = std::mem::replace(&mut self.was_wide, self.wide);
+        (self.wide != was_wide).then(|| self.bound())
     }
 
     /// The bound at this moment.
     pub(super) fn bound(&self) -> Duration {
-        if self.loss() > MUCH_LOSS { SILENT_AFTER_WITH_LOSS } else { SILENT_AFTER }
+        if self.wide { SILENT_AFTER_WITH_LOSS } else { SILENT_AFTER }
     }
 
     /// Takes an observation. `late` says that the coordinator itself was stopped or starved: packets may wait unread.
@@ -100,7 +115,10 @@ impl Presence {
         let former = std::mem::replace(&mut self.last, now);
         self.sent = self.sent * FADE + now.sent.saturating_sub(former.sent) as f64;
         self.lost = self.lost * FADE + now.lost.saturating_sub(former.lost) as f64;
+        let much = self.loss() > MUCH_LOSS;
+        self.wide |= much;
         if now.datagrams != former.datagrams {
+            self.wide = much;
             self.heard = now.at;
             return std::mem::take(&mut self.silent).then_some(Change::Back);
         }
@@ -177,20 +195,39 @@ mod tests {
     #[test]
     fn flt_16_what_the_agent_says_of_its_losses_widens_and_narrows_the_bound() {
         let mut presence = Presence::new(seen(Duration::ZERO, 1));
-        presence.told_loss(Duration::ZERO, 50);
-        assert_eq!(presence.bound(), SILENT_AFTER, "5 % is not more than 5 %");
-        presence.told_loss(Duration::ZERO, 51);
-        assert_eq!(presence.bound(), SILENT_AFTER_WITH_LOSS);
-        assert_eq!(presence.observe(seen(SILENT_AFTER, 1), false), None);
-        assert_eq!(presence.observe(seen(SILENT_AFTER_WITH_LOSS, 1), false), Some(Change::FellSilent));
+        let mut packets = 1;
+        let mut told = |presence: &mut Presence, at: Duration, permille| {
+            packets += 1;
+            presence.told_loss(at, permille);
+            assert_eq!(presence.observe(seen(at, packets), false), None);
+            presence.new_bound()
+        };
+        assert_eq!(told(&mut presence, TICK, 50), None, "5 % is not more than 5 %");
+        assert_eq!(told(&mut presence, TICK, 51), Some(SILENT_AFTER_WITH_LOSS));
+        assert_eq!(told(&mut presence, TICK, 300), None, "said once");
+        assert_eq!(told(&mut presence, TICK, 0), Some(SILENT_AFTER), "said to be over");
+        assert_eq!(told(&mut presence, TICK, 300), Some(SILENT_AFTER_WITH_LOSS));
+        let silent = seen(TICK + SILENT_AFTER_WITH_LOSS, 6);
+        assert_eq!(presence.observe(seen(TICK + SILENT_AFTER, 6), false), None);
+        assert_eq!(presence.observe(silent, false), Some(Change::FellSilent));
+        let much_later = seen(TICK * 2 + TOLD_HOLDS, 7);
+        assert_eq!(presence.observe(much_later, false), Some(Change::Back));
+        assert_eq!(presence.new_bound(), Some(SILENT_AFTER), "what was told is too old");
+    }
+
+    #[test]
+    fn a_silence_does_not_narrow_its_own_bound() {
         let mut presence = Presence::new(seen(Duration::ZERO, 1));
-        presence.told_loss(Duration::ZERO, 300);
-        presence.told_loss(TICK, 0);
-        assert_eq!(presence.bound(), SILENT_AFTER, "said to be over");
-        presence.told_loss(TICK, 300);
-        let old = TICK * 2 + TOLD_HOLDS;
-        assert_eq!(presence.observe(seen(old, 2), false), None);
-        assert_eq!(presence.bound(), SILENT_AFTER, "too old");
+        let lossy = Observation { at: TICK, datagrams: 2, sent: 10, lost: 3 };
+        assert_eq!(presence.observe(lossy, false), None);
+        // The counters fade meanwhile, tick by tick.
+        let mut now = lossy;
+        while now.at + TICK < TICK + SILENT_AFTER_WITH_LOSS {
+            now.at += TICK;
+            assert_eq!(presence.observe(now, false), None, "{:?}", now.at);
+        }
+        now.at += TICK;
+        assert_eq!(presence.observe(now, false), Some(Change::FellSilent));
     }
 
     #[test]

@@ -98,11 +98,7 @@ async fn take(
         Effect::Processes(processes) => inventory.gpu_processes(node, number, processes),
         Effect::Loss(loss) => {
             let mut presence = session.presence.lock().unwrap_or_else(PoisonError::into_inner);
-            let bound = presence.told_loss(link.fleet.clock.monotonic(), loss.lost_permille);
-            if let Some(bound) = bound {
-                tracing::info!(node.id = %node.id, ?bound, lost_permille = loss.lost_permille,
-                    "the path's losses changed how long the node may be silent");
-            }
+            presence.told_loss(link.fleet.clock.monotonic(), loss.lost_permille);
         }
         Effect::Store(batch) => return store(link, batch).await,
         Effect::Renew(request) => {
