@@ -17,7 +17,7 @@ const SLOW_EACH: usize = 30;
 /// Statement's bound of a good report.
 const GOOD_WITHIN: Duration = Duration::from_secs(1);
 /// Below this a shared machine measures itself and not the coordinator.
-const NOISE: Duration = Duration::from_millis(100);
+const NOISE: Duration = Duration::from_millis(250);
 
 fn table() -> SeriesTable {
     let key = SeriesKey { metric: Metric::CpuUtilization, instance: "".into() };
