@@ -57,9 +57,13 @@ struct TamperedSession {
 
 impl TamperedSession {
     fn wrap(&self, space: Space, keys: Keys) -> Keys {
-        let KeyPair { local, remote } = keys.packet;
+        Keys { header: keys.header, packet: self.wrap_pair(space, keys.packet) }
+    }
+
+    fn wrap_pair(&self, space: Space, keys: KeyPair<Box<dyn PacketKey>>) -> KeyPair<Box<dyn PacketKey>> {
+        let KeyPair { local, remote } = keys;
         let local = Box::new(TamperedKey { inner: local, space, tamper: Arc::clone(&self.tamper) });
-        Keys { header: keys.header, packet: KeyPair { local, remote } }
+        KeyPair { local, remote }
     }
 }
 
@@ -103,7 +107,9 @@ impl Session for TamperedSession {
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        self.inner.next_1rtt_keys()
+        // After some hundred packets a client takes new keys by itself.
+        let keys = self.inner.next_1rtt_keys()?;
+        Some(self.wrap_pair(Space::Data, keys))
     }
 
     fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
