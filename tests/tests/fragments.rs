@@ -1,5 +1,4 @@
 //! What one agent can make the coordinator hold: data that never becomes whole, in as many pieces as the limits allow.
-#![expect(clippy::disallowed_methods, reason = "a test fails by panicking, and waits with real deadlines")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::VecDeque;

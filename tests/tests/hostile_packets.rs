@@ -1,5 +1,4 @@
 //! Packets that are malformed inside their encryption, and what they leave behind.
-#![expect(clippy::disallowed_methods, reason = "a test fails by panicking, and waits with real deadlines")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
