@@ -73,7 +73,8 @@ fn silence_is_noticed(lab: &mut Lab, deadline: Duration) -> Duration {
     let began = Instant::now();
     let noticed = within(deadline, || lab.present_since().is_none().then_some(began.elapsed()));
     lab.agent.program().signal(rustix::process::Signal::CONT);
-    noticed.expect("a frozen agent was shown as present")
+    assert!(noticed.is_some(), "a frozen agent was shown as present");
+    noticed.unwrap()
 }
 
 #[test]
