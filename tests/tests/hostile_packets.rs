@@ -169,6 +169,8 @@ fn qui_14_malformed_packets_end_nothing_and_disturb_nobody() {
     garbage(port, 10_000, &dice);
     assert!(coordinator.program().is_running());
     BareLink::open(&identity, port, BootId::from_random([2; 16])).map(drop).unwrap();
+    // The connection of before may have been idle for too long.
+    let admin = coordinator.admin();
     let presence = agent.presence(&admin);
     assert_eq!((&presence["state"], &presence["since"]), (&"present".into(), &since), "{presence}");
     assert_eq!(agent.events(&admin, "node.absent").len(), 0);
