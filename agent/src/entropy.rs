@@ -12,3 +12,9 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], EntropyError> {
     getrandom::fill(&mut bytes).map_err(EntropyError)?;
     Ok(bytes)
 }
+
+/// A random number from 0 to 1, for jitter alone: without randomness it is 1, and the jitter is lost and nothing else.
+#[expect(clippy::cast_precision_loss, reason = "jitter needs no 64 bits")]
+pub fn random_share() -> f64 {
+    random_bytes().map_or(1.0, |bytes| u64::from_le_bytes(bytes) as f64 / u64::MAX as f64)
+}

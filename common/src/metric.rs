@@ -3,8 +3,8 @@
 //! Names follow the Prometheus rules (base units, `_total` for counters). Values travel as whole multiples of the
 //! resolution.
 //!
-//! A table with a number that the coordinator does not know is refused. New metrics therefore come with a new protocol
-//! version, and an agent sends only those that its session's version has.
+//! A series of a number that the coordinator does not know is passed over and counted, so that a newer agent reports what
+//! both know.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -5,7 +5,7 @@ use std::alloc::System;
 
 use aim_common::inventory::{EncodedSection, Section, SectionTag};
 use aim_common::protocol::{
-    Ack, GaugeReport, Goodbye, GpuProcesses, Hello, Kind, LiveMode, NodeConditions, RenewRequest,
+    Ack, GaugeReport, Goodbye, GpuProcesses, Hello, Kind, LiveMode, NodeConditions, PathLoss, RenewRequest,
     RenewResponse, SeriesTable, SpoolBatch, Welcome,
 };
 use aim_common::wire::{FrameDecoder, Header, Message, ProtocolVersion, decode};
@@ -43,6 +43,7 @@ fn cost_of_kind(kind: Kind, payload: &[u8]) -> usize {
         Kind::SeriesTable => cost::<SeriesTable>(payload),
         Kind::GaugeReport => cost::<GaugeReport>(payload),
         Kind::NodeConditions => cost::<NodeConditions>(payload),
+        Kind::PathLoss => cost::<PathLoss>(payload),
         Kind::GpuProcesses => cost::<GpuProcesses>(payload),
         Kind::SpoolBatch => cost::<SpoolBatch>(payload),
         Kind::RenewRequest => cost::<RenewRequest>(payload),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use aim_coordinator::clock::{Clock, SystemClock};
 use aim_coordinator::config::Config;
@@ -13,6 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const EX_CONFIG: u8 = 78;
 /// A fault of ours (EX_SOFTWARE); systemd restarts on it.
 const EX_SOFTWARE: u8 = 70;
+/// After the death of a task the process is gone within 5 s (QUI-14).
+const AFTER_DEATH: Duration = Duration::from_secs(4);
 
 /// The AIM coordinator.
 #[derive(Debug, Parser)]
@@ -182,8 +185,11 @@ fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => None,
         };
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // Half alive is worse than gone: what does not end with the dead task in time is left to the process's end.
+        let limit = died.is_some().then_some(AFTER_DEATH);
         tokio::select! {
             () = running.shutdown() => {}
+            () = async { tokio::time::sleep(limit.unwrap_or_default()).await }, if limit.is_some() => {}
             // A second signal does not wait.
             _ = terminate.recv() => return Ok(fail(EX_SOFTWARE, "stopped at once by a second signal")),
             _ = interrupt.recv() => return Ok(fail(EX_SOFTWARE, "stopped at once by a second signal")),

@@ -121,6 +121,13 @@ impl Agent {
         self.program = Some(Program::start(&self.name, self.command(&["run"]), &self.log_path()));
     }
 
+    /// Starts it by a command that is changed first.
+    pub fn serve_with(&mut self, change: impl FnOnce(&mut Command)) {
+        let mut command = self.command(&["run"]);
+        change(&mut command);
+        self.program = Some(Program::start(&self.name, command, &self.log_path()));
+    }
+
     /// The running program.
     #[track_caller]
     pub fn program(&mut self) -> &mut Program {

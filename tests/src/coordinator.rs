@@ -110,6 +110,15 @@ impl Coordinator {
         self.await_ready();
     }
 
+    /// Starts it by a command that is changed first, and waits until it is ready.
+    #[track_caller]
+    pub fn serve_with(&mut self, change: impl FnOnce(&mut Command)) {
+        let mut command = self.serve_command();
+        change(&mut command);
+        self.program = Some(Program::start("aim-coordinator", command, &self.log_path()));
+        self.await_ready();
+    }
+
     /// Waits until it is ready.
     #[track_caller]
     pub fn await_ready(&mut self) {

@@ -25,6 +25,7 @@ pub mod random;
 pub mod redeem;
 pub mod relay;
 pub mod statements;
+pub mod tampered;
 pub mod wait;
 
 pub use agent::Agent;

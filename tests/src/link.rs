@@ -46,7 +46,8 @@ impl NodeIdentity {
         }
     }
 
-    fn client_config(&self) -> quinn::ClientConfig {
+    /// TLS of a client with this identity.
+    pub fn tls(&self) -> rustls::ClientConfig {
         let mut roots = RootCertStore::empty();
         for root in &self.roots {
             roots.add(root.clone()).unwrap();
@@ -58,7 +59,11 @@ impl NodeIdentity {
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
             .unwrap();
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+        tls
+    }
+
+    fn client_config(&self) -> quinn::ClientConfig {
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(self.tls()).unwrap()))
     }
 }
 
@@ -122,9 +127,11 @@ pub fn close_code(reason: &quinn::ConnectionError) -> Option<CloseCode> {
     }
 }
 
-type Opened = (quinn::Endpoint, quinn::Connection, (quinn::SendStream, quinn::RecvStream));
+/// An endpoint, its connection, and the control stream both ways.
+pub type Opened = (quinn::Endpoint, quinn::Connection, (quinn::SendStream, quinn::RecvStream));
 
-async fn open(config: quinn::ClientConfig, port: u16, boot: BootId) -> Result<Opened, String> {
+/// Dials, and says Hello; the error is the coordinator's way of refusing.
+pub async fn open(config: quinn::ClientConfig, port: u16, boot: BootId) -> Result<Opened, String> {
     let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let connecting = endpoint.connect_with(config, address, "coordinator.aim.internal").unwrap();

@@ -18,6 +18,8 @@ struct Shared {
     /// Towards the coordinator; another one is another source port.
     back: Mutex<Arc<UdpSocket>>,
     agent: Mutex<Option<SocketAddr>>,
+    /// What the agent sent so far, while that is kept.
+    recorded: Mutex<Option<Vec<Vec<u8>>>>,
     loss_percent: AtomicU32,
     random: AtomicU64,
     stopped: AtomicBool,
@@ -44,6 +46,7 @@ impl LossyPath {
             front: socket(),
             back: Mutex::new(Arc::new(socket())),
             agent: Mutex::new(None),
+            recorded: Mutex::new(None),
             loss_percent: AtomicU32::new(0),
             random: AtomicU64::new(1),
             stopped: AtomicBool::new(false),
@@ -64,6 +67,16 @@ impl LossyPath {
     /// So many of a hundred datagrams are lost from now on, each way; 100 is a partition.
     pub fn lose(&self, percent: u32) {
         self.shared.loss_percent.store(percent, Ordering::SeqCst);
+    }
+
+    /// Keeps what the agent sends from now on.
+    pub fn record(&self) {
+        *self.shared.recorded.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// What the agent sent since [`Self::record`].
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        self.shared.recorded.lock().unwrap().clone().unwrap_or_default()
     }
 
     /// From now on the agent comes from another port, as behind a NAT that forgot it.
@@ -104,6 +117,9 @@ impl Shared {
         while self.runs() {
             let Ok((len, from)) = self.front.recv_from(&mut datagram) else { continue };
             *self.agent.lock().unwrap() = Some(from);
+            if let Some(recorded) = &mut *self.recorded.lock().unwrap() {
+                recorded.push(datagram.get(..len).unwrap().to_vec());
+            }
             if !self.is_lost() {
                 let back = Arc::clone(&self.back.lock().unwrap());
                 // A closed port answers with an error, which is a loss like any other.

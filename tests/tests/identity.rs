@@ -72,6 +72,7 @@ fn pki_07_pki_08_a_running_agent_renews_at_half_life_and_its_old_certificate_is_
     assert_eq!((old.generation, old.state.as_str()), (1, "active"));
 
     let (renewed, former) = until("a new generation is in use", OUTLIVED, || {
+        assert_eq!(agent.presence(&admin)["state"], "present", "a renewal takes nobody away");
         let mut found = certificates(&admin, "node1");
         let in_use = found.len() == 2 && found[0].state == "active";
         in_use.then(|| (found.remove(0), found.remove(0)))
@@ -83,7 +84,14 @@ fn pki_07_pki_08_a_running_agent_renews_at_half_life_and_its_old_certificate_is_
     let due = LIFE_MS * 3 / 8 - 1_000..LIFE_MS * 5 / 8 + 10_000;
     assert!(due.contains(&age_ms), "renewed after {age_ms} ms");
     assert_eq!(former.not_after.since_ms(former.not_before), LIFE_MS + BACK_DATE_MS);
-    agent.await_presence(&admin, "present", SEEN);
+    // The new session took over from the old one: nothing in between was seen or told.
+    until("the session has the new certificate", SEEN, || {
+        let node = agent.node(&admin);
+        assert_eq!(node["presence"]["state"], "present");
+        (node["certificate_serial"] == renewed.serial.as_str()).then_some(())
+    });
+    assert_eq!(agent.events(&admin, "node.absent").len(), 0);
+    assert_eq!(agent.events(&admin, "node.present").len(), 1);
 
     let records = audited(&admin, "certificate.renew");
     let record = records.iter().find(|record| record["detail"]["serial"] == renewed.serial.as_str());

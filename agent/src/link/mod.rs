@@ -7,6 +7,7 @@
 
 mod addresses;
 mod connection;
+mod dial;
 mod renew;
 mod session;
 mod supervisor;

@@ -55,11 +55,18 @@ type Answer = Pin<Box<dyn Future<Output = Result<RenewResponse, RenewalError>> +
 pub(super) struct Renewal {
     due: EpochMs,
     asked: Option<(NodeKey, Answer)>,
+    /// The session has its renewed certificate; the next one will renew that.
+    done: bool,
 }
 
 impl Renewal {
     pub(super) fn at(due: EpochMs) -> Self {
-        Self { due, asked: None }
+        Self { due, asked: None, done: false }
+    }
+
+    /// The session's certificate was renewed.
+    pub(super) fn done(&mut self) {
+        self.done = true;
     }
 
     pub(super) fn due(&self) -> EpochMs {
@@ -68,7 +75,7 @@ impl Renewal {
 
     /// Sleeps until it may be due; for ever while an answer is awaited.
     pub(super) fn wait(&self, now: EpochMs, longest: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let idle = self.asked.is_none();
+        let idle = self.asked.is_none() && !self.done;
         let left = Duration::from_millis(u64::try_from(self.due.since_ms(now)).unwrap_or_default());
         async move {
             if idle {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use aim_common::backoff::{Backoff, InvalidBackoff};
 use aim_common::protocol::{CloseCode, GoodbyeCause};
-use quinn::Endpoint;
 use tokio::sync::{mpsc, watch};
 
-use super::connection::{Ended, LinkError, Opened, Served, connect, serve};
+use super::connection::{Ended, LinkError, Opened, Served, serve};
+use super::dial::{Dialled, Successor, dial};
 use super::renew::{Renewal, RenewalFailure};
-use super::{HelloFacts, LinkEvent, OpenSession, Trouble, Wish, goodbye_of, resolve, transport};
+use super::{HelloFacts, LinkEvent, OpenSession, Trouble, Wish, goodbye_of, resolve};
 use crate::clock::SharedClock;
 use crate::entropy::random_bytes;
 use crate::identity::{ClockView, Identity, IdentityStore, late_renewal, renewal_time, view_clock};
@@ -91,6 +91,8 @@ enum After {
     BackOff,
     /// Connect slowly.
     Refused,
+    /// Go on with the session that took over.
+    GoOn(Box<Dialled>),
     /// The end.
     End(LinkEnd),
 }
@@ -112,7 +114,8 @@ impl Supervisor {
             };
             let delay = match after {
                 After::End(end) => return end,
-                After::Reconnect => continue,
+                // Nothing takes over from no session.
+                After::Reconnect | After::GoOn(_) => continue,
                 After::BackOff => self.backoff.next_delay(random()),
                 After::Refused => Backoff::told_delay(REFUSED_DELAY, random()),
             };
@@ -181,10 +184,10 @@ impl Supervisor {
         let mut last = LinkError::new(Trouble::Name, "no address");
         for socket_address in resolve(address).await.map_err(named)? {
             for (identity, is_next) in self.candidates() {
-                match self.dial(socket_address, &identity).await {
-                    Ok((endpoint, opened)) => {
+                match self.dial(socket_address, identity, is_next).await {
+                    Ok(dialled) => {
                         self.failures = 0;
-                        return Ok(self.session(address, endpoint, opened, identity, is_next).await);
+                        return Ok(self.sessions(address, dialled).await);
                     }
                     // Only a refusal can differ between the pairs.
                     Err(error) if error.trouble == Trouble::Refused => last = error,
@@ -198,39 +201,35 @@ impl Supervisor {
         Err(last)
     }
 
-    async fn dial(
+    fn dial(
         &self,
         address: std::net::SocketAddr,
-        identity: &Identity,
-    ) -> Result<(Endpoint, Opened), LinkError> {
-        let local =
-            |error: &dyn std::fmt::Display| LinkError::new(Trouble::Local, format!("{address}: {error}"));
-        let config = transport::client_config(identity).map_err(|error| local(&error))?;
-        let socket = transport::client_socket(address).map_err(|error| local(&error))?;
-        let endpoint = transport::endpoint(socket).map_err(|error| local(&error))?;
-        let facts = self.options.facts.borrow().clone();
-        let name = identity.trust_domain.coordinator_server_name();
-        let opened = connect(&endpoint, config, address, &name, &facts, self.options.clock.now()).await?;
-        Ok((endpoint, opened))
-    }
-
-    async fn session(
-        &mut self,
-        address: &str,
-        endpoint: Endpoint,
-        opened: Opened,
         identity: Arc<Identity>,
         is_next: bool,
-    ) -> After {
-        let began = self.options.clock.monotonic();
-        if is_next {
-            self.proven(&identity).await;
+    ) -> impl Future<Output = Result<Dialled, LinkError>> + Send + use<> {
+        let (facts, clock) = (self.options.facts.borrow().clone(), Arc::clone(&self.options.clock));
+        dial(address, identity, is_next, facts, clock)
+    }
+
+    /// The session, and each that takes over from it.
+    async fn sessions(&mut self, address: &str, mut dialled: Dialled) -> After {
+        loop {
+            let began = self.options.clock.monotonic();
+            let Dialled { endpoint, opened, identity, is_next } = dialled;
+            if is_next {
+                self.proven(&identity).await;
+            }
+            let after = self.serve_session(address, opened, &identity).await;
+            self.backoff.record_success(self.options.clock.monotonic().saturating_sub(began));
+            dialled = match after {
+                After::GoOn(next) => *next,
+                after => {
+                    // The closing must leave before the socket goes.
+                    drop(tokio::time::timeout(DRAIN, endpoint.wait_idle()).await);
+                    return after;
+                }
+            };
         }
-        let after = self.serve_session(address, opened, &identity).await;
-        // The closing must leave before the socket goes.
-        drop(tokio::time::timeout(DRAIN, endpoint.wait_idle()).await);
-        self.backoff.record_success(self.options.clock.monotonic().saturating_sub(began));
-        after
     }
 
     /// The renewed pair had its Welcome: the old one is of no more use (PKI-08).
@@ -244,7 +243,7 @@ impl Supervisor {
         }
     }
 
-    async fn serve_session(&mut self, address: &str, mut opened: Opened, identity: &Arc<Identity>) -> After {
+    async fn serve_session(&mut self, address: &str, opened: Opened, identity: &Arc<Identity>) -> After {
         let streams = opened.streams();
         let open = OpenSession {
             address: address.to_owned(),
@@ -257,62 +256,12 @@ impl Supervisor {
         if let Err(end) = self.emit(LinkEvent::Opened(Box::new(open))).await {
             return end;
         }
-        let mut renewal = Renewal::at(renewal_time(identity, random()));
-        let (after, reason) = loop {
-            let renewal_due = renewal.wait(self.options.clock.now(), LONGEST_SLEEP);
-            let turn = tokio::select! {
-                served = serve(&mut opened) => Turn::Served(served),
-                changed = self.options.wish.changed() => Turn::Wish(changed.is_ok()),
-                () = renewal_due => Turn::RenewalDue,
-                renewed = renewal.answer() => Turn::Renewed(renewed),
-            };
-            match turn {
-                Turn::Served(Served::Acknowledged(ack)) => {
-                    if let Err(end) = self.emit(LinkEvent::Acknowledged(ack)).await {
-                        break (end, String::new());
-                    }
-                }
-                Turn::Served(Served::Live(live)) => {
-                    if let Err(end) = self.emit(LinkEvent::Live(live)).await {
-                        break (end, String::new());
-                    }
-                }
-                Turn::Served(Served::Ended(ended)) => break after_end(ended),
-                Turn::Wish(true) => {
-                    let wish = *self.options.wish.borrow_and_update();
-                    match goodbye_of(wish) {
-                        Some(cause) => {
-                            opened.leave(cause).await;
-                            break (After::End(LinkEnd::Stopped), "the agent stops".into());
-                        }
-                        None if matches!(wish, Wish::Anew(_)) => {
-                            opened.connection.close(CloseCode::Done.code().into(), b"");
-                            break (After::Reconnect, "connecting anew".into());
-                        }
-                        None => {}
-                    }
-                }
-                Turn::Wish(false) => {
-                    opened.leave(GoodbyeCause::AgentStopped).await;
-                    break (After::End(LinkEnd::Abandoned), "the agent stops".into());
-                }
-                Turn::RenewalDue if self.options.clock.now() >= renewal.due() => {
-                    if let Err(failure) = renewal.ask(&opened) {
-                        self.renewal_failed(&mut renewal, &failure).await;
-                    }
-                }
-                Turn::RenewalDue => {}
-                Turn::Renewed(Ok(issued)) => match self.keep_renewed(*issued, identity).await {
-                    Ok(()) => {
-                        opened.leave(GoodbyeCause::CertificateChange).await;
-                        break (After::Reconnect, "to use the renewed certificate".into());
-                    }
-                    Err(failure) => self.renewal_failed(&mut renewal, &failure).await,
-                },
-                Turn::Renewed(Err(failure)) => self.renewal_failed(&mut renewal, &failure).await,
-            }
-        };
+        let (after, reason) = self.serve_until_end(opened, identity).await;
         streams.close().await;
+        if matches!(after, After::GoOn(_)) {
+            // To the agent the next session replaces this one, without a time in between.
+            return after;
+        }
         if matches!(after, After::Refused) {
             let waiting = LinkEvent::Waiting { trouble: Trouble::Refused, reason: reason.clone() };
             // The end of the channel shows at the next event.
@@ -324,12 +273,88 @@ impl Supervisor {
         }
     }
 
+    async fn serve_until_end(&mut self, mut opened: Opened, identity: &Arc<Identity>) -> (After, String) {
+        let mut renewal = Renewal::at(renewal_time(identity, random()));
+        let mut successor = Successor::default();
+        // Our end, while the session that takes over is not open yet.
+        let mut ended = None;
+        loop {
+            let renewal_due = renewal.wait(self.options.clock.now(), LONGEST_SLEEP);
+            let turn = tokio::select! {
+                served = serve(&mut opened), if ended.is_none() => Turn::Served(served),
+                changed = self.options.wish.changed() => Turn::Wish(changed.is_ok()),
+                () = renewal_due => Turn::RenewalDue,
+                renewed = renewal.answer() => Turn::Renewed(renewed),
+                dialled = successor.dialled() => Turn::Dialled(dialled.map(Box::new)),
+            };
+            match turn {
+                Turn::Served(Served::Acknowledged(ack)) => {
+                    if let Err(end) = self.emit(LinkEvent::Acknowledged(ack)).await {
+                        return (end, String::new());
+                    }
+                }
+                Turn::Served(Served::Live(live)) => {
+                    if let Err(end) = self.emit(LinkEvent::Live(live)).await {
+                        return (end, String::new());
+                    }
+                }
+                // The coordinator lets the old session go a moment before it welcomes the new one.
+                Turn::Served(Served::Ended(end)) if successor.is_under_way() => ended = Some(end),
+                Turn::Served(Served::Ended(end)) => return after_end(end),
+                Turn::Wish(true) => {
+                    let wish = *self.options.wish.borrow_and_update();
+                    match goodbye_of(wish) {
+                        Some(cause) => {
+                            opened.leave(cause).await;
+                            return (After::End(LinkEnd::Stopped), "the agent stops".into());
+                        }
+                        None if matches!(wish, Wish::Anew(_)) => {
+                            opened.connection.close(CloseCode::Done.code().into(), b"");
+                            return (After::Reconnect, "connecting anew".into());
+                        }
+                        None => {}
+                    }
+                }
+                Turn::Wish(false) => {
+                    opened.leave(GoodbyeCause::AgentStopped).await;
+                    return (After::End(LinkEnd::Abandoned), "the agent stops".into());
+                }
+                Turn::RenewalDue if self.options.clock.now() >= renewal.due() => {
+                    if let Err(failure) = renewal.ask(&opened) {
+                        self.renewal_failed(&mut renewal, &failure).await;
+                    }
+                }
+                Turn::RenewalDue => {}
+                Turn::Renewed(Ok(issued)) => match self.keep_renewed(*issued, identity).await {
+                    Ok(renewed) => {
+                        renewal.done();
+                        successor.begin(self.dial(opened.connection.remote_address(), renewed, true));
+                    }
+                    Err(failure) => self.renewal_failed(&mut renewal, &failure).await,
+                },
+                Turn::Renewed(Err(failure)) => self.renewal_failed(&mut renewal, &failure).await,
+                Turn::Dialled(Ok(next)) => {
+                    opened.connection.close(CloseCode::Done.code().into(), b"");
+                    return (After::GoOn(next), String::new());
+                }
+                Turn::Dialled(Err(error)) => {
+                    tracing::info!(%error, "the renewed certificate had no session beside this one");
+                    if let Some(end) = ended {
+                        return after_end(end);
+                    }
+                    opened.leave(GoodbyeCause::CertificateChange).await;
+                    return (After::Reconnect, "to use the renewed certificate".into());
+                }
+            }
+        }
+    }
+
     /// The new pair is checked and on disk before anything relies on it; a failure leaves the old pair as it was.
     async fn keep_renewed(
         &mut self,
         issued: super::renew::Issued,
         identity: &Identity,
-    ) -> Result<(), RenewalFailure> {
+    ) -> Result<Arc<Identity>, RenewalFailure> {
         let renewed = Arc::new(issued.into_identity(identity)?);
         let (store, writing) = (self.link.store.clone(), Arc::clone(&renewed));
         let saved = tokio::task::spawn_blocking(move || store.save_next(&writing)).await;
@@ -337,10 +362,10 @@ impl Supervisor {
             .map_err(|error| RenewalFailure::Store(error.to_string()))?
             .map_err(|error| RenewalFailure::Store(error.to_string()))?;
         let not_after = renewed.not_after();
-        self.link.next = Some(renewed);
+        self.link.next = Some(Arc::clone(&renewed));
         // The end of the channel shows at the next event.
         drop(self.emit(LinkEvent::CertificateRenewed { not_after }).await);
-        Ok(())
+        Ok(renewed)
     }
 
     async fn renewal_failed(&self, renewal: &mut Renewal, failure: &RenewalFailure) {
@@ -415,6 +440,7 @@ enum Turn {
     Wish(bool),
     RenewalDue,
     Renewed(Result<Box<super::renew::Issued>, RenewalFailure>),
+    Dialled(Result<Box<Dialled>, LinkError>),
 }
 
 fn after_end(ended: Ended) -> (After, String) {

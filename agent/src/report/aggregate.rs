@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aim_common::inventory::UnknownReason;
 use aim_common::metric::Metric;
-use aim_common::protocol::{MAX_SERIES, Reading, SeriesKey, SeriesTable, Value};
+use aim_common::protocol::{MAX_SERIES, Reading, SeriesEntry, SeriesKey, SeriesTable, Value};
 use aim_common::units::EpochMs;
 use aim_common::wire::{BoundedString, BoundedVec};
 
@@ -139,7 +139,7 @@ impl Aggregator {
 }
 
 fn table_of<'a>(keys: impl Iterator<Item = &'a SeriesKey>) -> SeriesTable {
-    SeriesTable { series: BoundedVec::truncated(keys.cloned().collect()).0 }
+    SeriesTable { series: BoundedVec::truncated(keys.cloned().map(SeriesEntry::from).collect()).0 }
 }
 
 #[cfg(test)]
@@ -212,7 +212,7 @@ mod tests {
         aggregator.add((0..2).flat_map(many));
         let interval = close(&mut aggregator);
         assert_eq!((interval.readings.len(), interval.table.series.len()), (MAX_SERIES, MAX_SERIES));
-        let counted = interval.table.series.iter().position(|key| key.metric == Metric::AgentSkippedEntries);
+        let counted = interval.table.known().position(|key| key.metric == Metric::AgentSkippedEntries);
         assert_eq!(interval.readings[counted.unwrap()], Reading::Counter(12));
     }
 

@@ -40,7 +40,7 @@ pub fn table(interval: &Interval) -> String {
 }
 
 fn values(interval: &Interval) -> impl Iterator<Item = (&SeriesKey, Value)> {
-    let series = interval.table.series.iter().zip(&interval.readings);
+    let series = interval.table.known().zip(&interval.readings);
     series.map(|(key, reading)| (key, reading.value(key.metric)))
 }
 

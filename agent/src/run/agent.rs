@@ -22,6 +22,7 @@ use super::status::{LinkState, Status, StatusWriter};
 use crate::clock::SharedClock;
 use crate::collect::{CollectorSet, EventDraft, Round, SampleSink};
 use crate::config::Config;
+use crate::entropy::random_share;
 use crate::identity::Identity;
 use crate::inventory::InventoryTracker;
 use crate::link::{HelloFacts, LinkEvent, OpenSession, Wish};
@@ -127,7 +128,7 @@ impl Agent {
             probes,
             aggregator: Aggregator::new(),
             tracker,
-            pace: Pace::new(&config.report, now),
+            pace: Pace::new(&config.report, now, random_share()),
             ring: Ring::new(usize::try_from(config.ring.max_reports.get()).unwrap_or(usize::MAX)),
             spool: SpoolWorker::new(spool),
             spool_view: view,

@@ -6,6 +6,7 @@ use aim_common::identity::SpoolId;
 use aim_common::protocol::{GpuProcesses, NodeConditions, SpoolBatch, SpoolRecord};
 use aim_common::wire::{BoundedVec, Message, ProtocolVersion, encode};
 
+use super::loss::LossMeter;
 use super::ring::Ring;
 use crate::link::OpenSession;
 use crate::report::{Interval, SessionReports};
@@ -22,6 +23,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) struct Delivery {
     open: OpenSession,
     reports: SessionReports,
+    loss: LossMeter,
     /// Where in the spool to go on.
     pub(super) next_record: u64,
     /// A batch is being read.
@@ -40,6 +42,7 @@ impl Delivery {
         Self {
             open,
             reports,
+            loss: LossMeter::default(),
             next_record,
             reading: false,
             in_flight: Vec::new(),
@@ -90,6 +93,11 @@ impl Delivery {
         let (table, report) = self.reports.encode(interval, late, dropped);
         let mut frames = table.map(|table| self.frame(&*table)).unwrap_or_default();
         frames.extend(self.frame(&report));
+        if !late {
+            let path = self.open.connection.stats().path;
+            let loss = self.loss.observe(path.sent_packets, path.lost_packets, interval.interval_ms);
+            frames.extend(loss.map(|loss| self.frame(&loss)).unwrap_or_default());
+        }
         permit.send(frames);
         Ok(())
     }

@@ -8,6 +8,7 @@ mod agent;
 mod conditions;
 mod delivery;
 mod facts;
+mod loss;
 mod notify;
 mod pace;
 mod ring;

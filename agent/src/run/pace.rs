@@ -22,6 +22,8 @@ pub(super) struct Pace {
     /// The interval and the end of live mode.
     live: Option<(Duration, Duration)>,
     next_sample: Duration,
+    /// The first step is this share of a whole one, so that nodes that started together do not report together.
+    phase: Option<f64>,
     /// The next sample is reported whatever the interval.
     hurried: bool,
     interval_began: Duration,
@@ -40,7 +42,7 @@ pub(super) struct Due {
 }
 
 impl Pace {
-    pub(super) fn new(report: &Report, now: Duration) -> Self {
+    pub(super) fn new(report: &Report, now: Duration, phase: f64) -> Self {
         let inventory_interval = report.inventory_interval_ms.as_millis();
         Self {
             sample_interval: report.sample_interval_ms.as_millis(),
@@ -49,6 +51,7 @@ impl Pace {
             told_interval: DEFAULT_INTERVAL,
             live: None,
             next_sample: now,
+            phase: Some(phase.clamp(0.0, 1.0)),
             hurried: false,
             interval_began: now,
             // The probes answer a moment after the start.
@@ -103,7 +106,7 @@ impl Pace {
             return Due { live_ended, ..Due::default() };
         }
         let step = self.sample_interval();
-        self.next_sample += step;
+        self.next_sample += self.phase.take().map_or(step, |phase| step.mul_f64(phase));
         // After a suspend or a stall nothing is made up for.
         if self.next_sample <= now {
             self.next_sample = now + step;
@@ -145,15 +148,31 @@ mod tests {
 
     #[test]
     fn samples_every_5_s_reports_every_10_s_and_live_mode_runs_out() {
-        let mut pace = Pace::new(&Report::default(), Duration::ZERO);
+        let mut pace = Pace::new(&Report::default(), Duration::ZERO, 1.0);
         assert_eq!(reports(&mut pace, 0, 31), [10, 20, 30]);
         pace.live(LiveMode { interval_ms: 1000, duration_ms: 3000 }, seconds(31));
         assert_eq!(reports(&mut pace, 31, 56), [31, 32, 33, 44, 54]);
     }
 
     #[test]
+    fn nodes_that_start_together_report_at_different_times() {
+        let first_report = |phase| {
+            let mut pace = Pace::new(&Report::default(), Duration::ZERO, phase);
+            let mut now = Duration::ZERO;
+            while pace.due(now).report_ms.is_none() {
+                now = pace.next();
+            }
+            now
+        };
+        let times: Vec<Duration> = [0.1, 0.3, 0.5, 0.7, 0.9].map(first_report).into();
+        assert!(times.iter().enumerate().all(|(i, time)| !times[..i].contains(time)), "{times:?}");
+        let within = Duration::from_millis(7_500)..=Duration::from_millis(12_500);
+        assert!(times.iter().all(|time| within.contains(time)), "{times:?}");
+    }
+
+    #[test]
     fn a_suspended_node_makes_nothing_up() {
-        let mut pace = Pace::new(&Report::default(), Duration::ZERO);
+        let mut pace = Pace::new(&Report::default(), Duration::ZERO, 1.0);
         pace.due(Duration::ZERO);
         let due = pace.due(seconds(1000));
         assert_eq!((due.report_ms, due.inventory), (Some(1_000_000), true));
@@ -162,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_first_report_of_a_process_is_not_waited_for() {
-        let mut pace = Pace::new(&Report::default(), Duration::ZERO);
+        let mut pace = Pace::new(&Report::default(), Duration::ZERO, 1.0);
         pace.due(Duration::ZERO);
         pace.hurry(seconds(1));
         assert!(pace.due(seconds(1)).report_ms.is_some());

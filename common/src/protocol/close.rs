@@ -46,6 +46,22 @@ impl CloseCode {
         self as u32
     }
 
+    /// Its name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::ProtocolViolation => "protocol_violation",
+            Self::VersionMismatch => "version_mismatch",
+            Self::Superseded => "superseded",
+            Self::CloneSuspected => "clone_suspected",
+            Self::CertificateExpired => "certificate_expired",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::Unavailable => "unavailable",
+            Self::HelloTimeout => "hello_timeout",
+        }
+    }
+
     /// The code with this number, if this build knows it.
     pub fn from_code(code: u64) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| u64::from(known.code()) == code)

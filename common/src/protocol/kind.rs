@@ -60,6 +60,8 @@ kinds! {
     NodeConditions = 18, max 64 * 1024, skippable true;
     /// Agent to coordinator, samples stream: the processes with a context on a GPU.
     GpuProcesses = 19, max 256 * 1024, skippable true;
+    /// Agent to coordinator, samples stream: how much of what it sends gets lost.
+    PathLoss = 20, max 16, skippable true;
     /// Agent to coordinator, durable stream: events and inventory, acknowledged when durable.
     SpoolBatch = 32, max MAX_PAYLOAD, skippable false;
     /// Agent to coordinator on a stream of its own: a certificate for a new key.

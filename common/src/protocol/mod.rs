@@ -2,7 +2,7 @@
 //! a new section or a new `V2` struct.
 //!
 //! Streams: the agent opens one bidirectional *control* stream (Hello, Welcome, then Ack, LiveMode, Goodbye), one
-//! unidirectional *samples* stream (SeriesTable, GaugeReport, NodeConditions, GpuProcesses), one unidirectional *durable* stream
+//! unidirectional *samples* stream (SeriesTable, GaugeReport, NodeConditions, GpuProcesses, PathLoss), one unidirectional *durable* stream
 //! (SpoolBatch), and one short bidirectional stream for each renewal (RenewRequest, RenewResponse).
 
 mod close;
@@ -17,8 +17,8 @@ pub use close::CloseCode;
 pub use kind::{Kind, KindNumber};
 pub use renewal::{RenewRefusal, RenewRequest, RenewResponse};
 pub use samples::{
-    Change, Condition, GaugeReport, GpuProcess, GpuProcesses, MAX_SERIES, NodeConditions, SeriesChange,
-    SeriesKey, SeriesTable,
+    Change, Condition, GaugeReport, GpuProcess, GpuProcesses, MAX_SERIES, NodeConditions, PathLoss,
+    SeriesChange, SeriesEntry, SeriesKey, SeriesTable,
 };
 pub use series_codec::{ApplyError, MAX_STEPS, Reading, SeriesDecoder, SeriesEncoder, TableError, Value};
 pub use session::{Ack, Goodbye, GoodbyeCause, Hello, LiveMode, Welcome};

@@ -1,6 +1,6 @@
 //! Gauges and counters: a table that names the series once, then small differences from report to report.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Kind;
 use crate::identity::Sha256Digest;
@@ -21,15 +21,86 @@ pub struct SeriesKey {
     pub instance: BoundedString<128>,
 }
 
+/// One place of a table: a series, or one whose metric this build does not know and passes over.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SeriesEntry {
+    /// A series.
+    Known(SeriesKey),
+    /// A newer peer's series: its changes are read and left out.
+    Unknown {
+        /// The metric's number.
+        number: u16,
+        /// Of which instance.
+        instance: BoundedString<128>,
+    },
+}
+
+impl SeriesEntry {
+    /// The series, if this build knows its metric.
+    pub const fn known(&self) -> Option<&SeriesKey> {
+        match self {
+            Self::Known(key) => Some(key),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
+impl From<SeriesKey> for SeriesEntry {
+    fn from(key: SeriesKey) -> Self {
+        Self::Known(key)
+    }
+}
+
+/// What stands on the wire of either sort.
+#[derive(Serialize, Deserialize)]
+struct NumberedKey {
+    metric: u16,
+    instance: BoundedString<128>,
+}
+
+impl Serialize for SeriesEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Known(key) => key.serialize(serializer),
+            Self::Unknown { number, instance } => {
+                NumberedKey { metric: *number, instance: instance.clone() }.serialize(serializer)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SeriesEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return SeriesKey::deserialize(deserializer).map(Self::Known);
+        }
+        let NumberedKey { metric: number, instance } = NumberedKey::deserialize(deserializer)?;
+        Ok(match Metric::from_number(number) {
+            Some(metric) => Self::Known(SeriesKey { metric, instance }),
+            None => Self::Unknown { number, instance },
+        })
+    }
+}
+
 /// The series of the reports that follow, by index. It resets every series' former value to 0, as does the start of
 /// every session, whether the table is sent again or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SeriesTable {
     /// The series; a report names them by their place here.
-    pub series: BoundedVec<SeriesKey, MAX_SERIES>,
+    pub series: BoundedVec<SeriesEntry, MAX_SERIES>,
 }
 
 impl SeriesTable {
+    /// The series that this build knows, in the table's order.
+    pub fn known(&self) -> impl Iterator<Item = &SeriesKey> {
+        self.series.iter().filter_map(SeriesEntry::known)
+    }
+
+    /// How many series are passed over, because a newer peer named them.
+    pub fn skipped(&self) -> usize {
+        self.series.iter().filter(|entry| entry.known().is_none()).count()
+    }
+
     /// The hash that Hello carries.
     pub fn sha256(&self) -> Sha256Digest {
         // Encoding a bounded table cannot fail; an empty hash would only cost one resend.
@@ -82,6 +153,15 @@ pub struct GaugeReport {
     pub dropped_before: u32,
     /// The changed series in the table's order.
     pub changes: BoundedVec<SeriesChange, MAX_SERIES>,
+}
+
+/// How much of what the agent sends gets lost, by its own count; sent with a report while it loses, and once after.
+///
+/// The coordinator sends too little itself to know, and presence is judged by the packets that reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PathLoss {
+    /// Packets lost of a thousand sent of late.
+    pub lost_permille: u16,
 }
 
 /// One degraded mode.
@@ -140,6 +220,9 @@ impl Message for SeriesTable {
 }
 impl Message for GaugeReport {
     const KIND: Kind = Kind::GaugeReport;
+}
+impl Message for PathLoss {
+    const KIND: Kind = Kind::PathLoss;
 }
 impl Message for NodeConditions {
     const KIND: Kind = Kind::NodeConditions;

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::samples::{Change, GaugeReport, MAX_SERIES, SeriesChange, SeriesKey, SeriesTable};
+use super::samples::{Change, GaugeReport, MAX_SERIES, SeriesChange, SeriesEntry, SeriesKey, SeriesTable};
 use crate::inventory::UnknownReason;
 use crate::metric::{Metric, MetricKind};
 use crate::wire::BoundedVec;
@@ -233,8 +233,8 @@ impl SeriesEncoder {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TableError {
     /// One series is in it twice.
-    #[error("series table names {metric}{{{instance}}} twice", metric = .0.metric.name(), instance = .0.instance)]
-    Duplicate(Box<SeriesKey>),
+    #[error("series table names {0:?} twice")]
+    Duplicate(Box<SeriesEntry>),
 }
 
 /// Why a report is refused; the decoder's state is as before.
@@ -274,9 +274,9 @@ impl SeriesDecoder {
     pub fn new(table: impl Into<Arc<SeriesTable>>) -> Result<Self, TableError> {
         let table = table.into();
         let mut seen = HashSet::with_capacity(table.series.len());
-        for key in &table.series {
-            if !seen.insert(key) {
-                return Err(TableError::Duplicate(Box::new(key.clone())));
+        for entry in &table.series {
+            if !seen.insert(entry) {
+                return Err(TableError::Duplicate(Box::new(entry.clone())));
             }
         }
         let slots = vec![Slot::ZERO; table.series.len()];
@@ -300,10 +300,11 @@ impl SeriesDecoder {
         for SeriesChange { skip, change } in &report.changes {
             let index = next + usize::from(*skip);
             next = index + 1;
-            let (Some(slot), Some(key)) = (self.slots.get(index), self.table.series.get(index)) else {
+            let (Some(slot), Some(entry)) = (self.slots.get(index), self.table.series.get(index)) else {
                 return Err(ApplyError::BeyondTable { index, len: self.slots.len() });
             };
-            let metric = key.metric;
+            // Of a metric that this build does not know even the kind is unknown.
+            let Some(metric) = entry.known().map(|key| key.metric) else { continue };
             let slot = slot.changed(metric.kind(), *change).map_err(|refusal| match refusal {
                 Refusal::Kind => ApplyError::Kind { metric },
                 Refusal::Overflow => ApplyError::Overflow { metric },
@@ -318,10 +319,11 @@ impl SeriesDecoder {
         Ok(())
     }
 
-    /// Every series in the table's order with its last reading; `None` where this session has not reported it yet.
-    pub fn readings(&self) -> impl ExactSizeIterator<Item = (&SeriesKey, Option<Reading>)> {
-        let series = self.table.series.iter();
-        series.zip(&self.slots).map(|(key, slot)| (key, slot.reading(key.metric.kind())))
+    /// Every known series in the table's order with its last reading; `None` where this session has not reported it yet.
+    pub fn readings(&self) -> impl Iterator<Item = (&SeriesKey, Option<Reading>)> {
+        let series = self.table.series.iter().zip(&self.slots);
+        let known = series.filter_map(|(entry, slot)| Some((entry.known()?, slot)));
+        known.map(|(key, slot)| (key, slot.reading(key.metric.kind())))
     }
 }
 

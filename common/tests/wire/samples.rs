@@ -8,8 +8,8 @@ use aim_common::inventory::{EncodedSection, Section, SectionTag, UnknownReason};
 use aim_common::metric::Metric;
 use aim_common::protocol::{
     Ack, Change, Condition, GaugeReport, Goodbye, GoodbyeCause, GpuProcess, GpuProcesses, Hello, Kind,
-    LiveMode, NodeConditions, Record, RenewRefusal, RenewRequest, RenewResponse, SeriesChange, SeriesKey,
-    SeriesTable, SpoolBatch, SpoolRecord, Welcome,
+    LiveMode, NodeConditions, PathLoss, Record, RenewRefusal, RenewRequest, RenewResponse, SeriesChange,
+    SeriesEntry, SeriesKey, SeriesTable, SpoolBatch, SpoolRecord, Welcome,
 };
 use aim_common::units::EpochMs;
 use aim_common::wire::{
@@ -77,6 +77,8 @@ fn messages() -> Vec<Sample> {
         message("ack", &Ack { spool_id: SPOOL, sequence: 70_000 }),
         message("live_mode", &LiveMode { interval_ms: 1000, duration_ms: 10_000 }),
         message("series_table", &series_table()),
+        message("series_table_newer", &newer_series_table()),
+        message("path_loss", &PathLoss { lost_permille: 300 }),
         message("gauge_report", &gauge_report()),
         message("node_conditions", &node_conditions()),
         message("gpu_processes", &gpu_processes()),
@@ -139,7 +141,7 @@ fn welcome() -> Welcome {
 }
 
 fn series_table() -> SeriesTable {
-    let key = |metric, instance: &str| SeriesKey { metric, instance: instance.into() };
+    let key = |metric, instance: &str| SeriesEntry::Known(SeriesKey { metric, instance: instance.into() });
     SeriesTable {
         series: list(vec![
             key(Metric::CpuUtilization, ""),
@@ -147,6 +149,13 @@ fn series_table() -> SeriesTable {
             key(Metric::AgentSpoolRecords, ""),
         ]),
     }
+}
+
+/// A table of a newer agent: its second series has a number that this build does not know.
+fn newer_series_table() -> SeriesTable {
+    let mut series = series_table().series.into_vec();
+    series.insert(1, SeriesEntry::Unknown { number: 60_000, instance: "x".into() });
+    SeriesTable { series: list(series) }
 }
 
 fn gauge_report() -> GaugeReport {

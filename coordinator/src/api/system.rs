@@ -80,6 +80,14 @@ async fn metrics(State(app): State<SharedApp>) -> Response {
     }
     let _ = writeln!(text, "# TYPE aim_link_sessions gauge");
     let _ = writeln!(text, "aim_link_sessions {}", app.fleet.sessions());
+    let _ = writeln!(text, "# TYPE aim_link_closed_total counter");
+    for (code, count) in app.fleet.counters().closings() {
+        let _ = writeln!(text, "aim_link_closed_total{{code=\"{}\"}} {count}", code.name());
+    }
+    let _ = writeln!(text, "# TYPE aim_link_skipped_total counter");
+    let (frames, series) = app.fleet.counters().skipped();
+    let _ = writeln!(text, "aim_link_skipped_total{{what=\"frames\"}} {frames}");
+    let _ = writeln!(text, "aim_link_skipped_total{{what=\"series\"}} {series}");
     let _ = writeln!(text, "# TYPE aim_log_lines_dropped_total counter");
     let _ = writeln!(text, "aim_log_lines_dropped_total {}", crate::log::dropped_lines());
     let _ = writeln!(text, "# TYPE aim_uptime_seconds gauge");

@@ -131,6 +131,7 @@ async fn connection(fleet: Arc<Fleet>, keyvault: Arc<KeyVault>, incoming: Incomi
     };
     drop(half_open);
     if let Err(code) = identified(&fleet, &keyvault, &connection).await {
+        fleet.counters.closed(code);
         close(&connection, code);
     }
 }

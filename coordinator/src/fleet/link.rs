@@ -38,6 +38,8 @@ const ADMISSION_ATTEMPTS: usize = 3;
 /// One connection.
 pub(super) struct Link {
     pub(super) fleet: Arc<Fleet>,
+    /// Tells the sessions of one node apart while they overlap.
+    pub(super) number: u64,
     pub(super) keyvault: Arc<KeyVault>,
     pub(super) connection: Connection,
     pub(super) leaf: CertificateDer<'static>,
@@ -65,6 +67,7 @@ pub(super) async fn run(
     let (control_stream, mut control_opened) = oneshot::channel();
     let link = Arc::new(Link {
         fleet: Arc::clone(fleet),
+        number: fleet.connections.fetch_add(1, Ordering::Relaxed),
         keyvault: Arc::clone(keyvault),
         connection: connection.clone(),
         leaf: leaf.clone(),
@@ -156,6 +159,7 @@ impl Link {
 
     /// The session is ended by us: says so to the log, and to the node where it can help itself.
     async fn refuse(&self, code: CloseCode) {
+        self.fleet.counters.closed(code);
         tracing::info!(node.id = %self.peer.node_id, remote = %self.connection.remote_address(), ?code, "closing a session");
         self.set_cause(match code {
             CloseCode::Refused => "revoked",
@@ -178,7 +182,7 @@ impl Link {
         // A coordinator that stops knows nothing of its nodes' end.
         if was_the_nodes && !self.fleet.stopping.load(Ordering::Relaxed) {
             let cause = *self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-            self.fleet.inventory.close_session(&session.node, cause.unwrap_or("unknown"));
+            self.fleet.inventory.close_session(&session.node, self.number, cause.unwrap_or("unknown"));
         }
     }
 
@@ -235,6 +239,7 @@ impl Link {
         let wanted = self.fleet.inventory.open_session(
             &session.node,
             Opening {
+                session: self.number,
                 agent_version: hello.agent_version.to_string(),
                 boot_id: hello.boot_id,
                 machine_id_sha256: hello.machine_id_sha256,
@@ -285,6 +290,7 @@ impl Link {
             match decide(older.claim, session.claim, answers, since) {
                 Verdict::Replace => {
                     if registry.activate(session, Some(&older), answers.then_some(now)) {
+                        self.fleet.counters.closed(CloseCode::Superseded);
                         close(&older.connection, CloseCode::Superseded);
                         return Ok(());
                     }

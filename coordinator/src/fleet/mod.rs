@@ -5,6 +5,7 @@
 //! identity taken from an address or a message.
 
 pub mod control;
+mod counters;
 mod endpoint;
 mod link;
 mod live_mode;
@@ -21,7 +22,7 @@ mod watch;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aim_common::identity::NodeId;
@@ -35,6 +36,7 @@ use crate::inventory::Inventory;
 use crate::keyvault::KeyVault;
 use crate::supervise::Tasks;
 
+pub use self::counters::LinkCounters;
 pub use self::registry::SessionInfo;
 pub use self::tls::LinkError;
 
@@ -47,6 +49,9 @@ pub struct Fleet {
     inventory: Arc<Inventory>,
     registry: Registry,
     live: std::sync::Mutex<LiveDemands>,
+    counters: LinkCounters,
+    /// Connections so far: each has its number.
+    connections: AtomicU64,
     /// The coordinator stops: the end of a session says nothing of its node any more.
     stopping: AtomicBool,
 }
@@ -64,6 +69,8 @@ impl Fleet {
             inventory,
             registry: Registry::default(),
             live: std::sync::Mutex::default(),
+            counters: LinkCounters::default(),
+            connections: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
     }
@@ -76,6 +83,11 @@ impl Fleet {
     /// How many sessions are open.
     pub fn sessions(&self) -> usize {
         self.registry.all().len()
+    }
+
+    /// What the link has counted.
+    pub fn counters(&self) -> &LinkCounters {
+        &self.counters
     }
 
     /// The coordinator is stopping.
@@ -109,7 +121,9 @@ impl SessionControl for Fleet {
         if code == CloseCode::Refused {
             self.inventory.mark_revoked(node);
         }
-        self.registry.close_all(node, code)
+        let closed = self.registry.close_all(node, code);
+        (0..closed).for_each(|_| self.counters.closed(code));
+        closed
     }
 }
 

@@ -18,6 +18,9 @@ const FADE: f64 = 0.944;
 /// Fewer packets than this say nothing about loss.
 const ENOUGH_PACKETS: f64 = 5.0;
 
+/// What the agent said of its own losses counts for so long: six reports, some of which come late over such a path.
+const TOLD_HOLDS: Duration = Duration::from_mins(1);
+
 /// What the connection's counters say at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Observation {
@@ -49,12 +52,27 @@ pub(super) struct Presence {
     silent: bool,
     sent: f64,
     lost: f64,
+    /// When the agent last said how much of its packets gets lost, and the share.
+    told: Option<(Duration, f64)>,
+    /// The longer bound counts. A silence does not end it: while nothing comes, nothing is learnt of the path.
+    wide: bool,
+    /// The same at the last question.
+    was_wide: bool,
 }
 
 impl Presence {
     /// A session that was opened at this moment.
     pub(super) const fn new(first: Observation) -> Self {
-        Self { last: first, heard: first.at, silent: false, sent: 0.0, lost: 0.0 }
+        Self {
+            last: first,
+            heard: first.at,
+            silent: false,
+            sent: 0.0,
+            lost: 0.0,
+            told: None,
+            wide: false,
+            was_wide: false,
+        }
     }
 
     /// When the last packet was seen.
@@ -67,14 +85,28 @@ impl Presence {
         self.silent
     }
 
-    /// Share of packets lost of late; 0 where too few were sent to say.
+    /// Share of packets lost of late, either way; 0 where too few were sent to say.
     pub(super) fn loss(&self) -> f64 {
-        if self.sent < ENOUGH_PACKETS { 0.0 } else { self.lost / self.sent }
+        let own = if self.sent < ENOUGH_PACKETS { 0.0 } else { self.lost / self.sent };
+        let told = self.told.filter(|(at, _)| self.last.at.saturating_sub(*at) <= TOLD_HOLDS);
+        own.max(told.map_or(0.0, |(_, share)| share))
+    }
+
+    /// The agent says how many of a thousand packets it loses. It sends most of the packets, and those are what silence
+    /// is judged by.
+    pub(super) fn told_loss(&mut self, now: Duration, permille: u16) {
+        self.told = Some((now, f64::from(permille) / 1000.0));
+    }
+
+    /// The bound, where it is another one than at the last question.
+    pub(super) fn new_bound(&mut self) -> Option<Duration> {
+        let was_wide = std::mem::replace(&mut self.was_wide, self.wide);
+        (self.wide != was_wide).then(|| self.bound())
     }
 
     /// The bound at this moment.
     pub(super) fn bound(&self) -> Duration {
-        if self.loss() > MUCH_LOSS { SILENT_AFTER_WITH_LOSS } else { SILENT_AFTER }
+        if self.wide { SILENT_AFTER_WITH_LOSS } else { SILENT_AFTER }
     }
 
     /// Takes an observation. `late` says that the coordinator itself was stopped or starved: packets may wait unread.
@@ -83,7 +115,10 @@ impl Presence {
         let former = std::mem::replace(&mut self.last, now);
         self.sent = self.sent * FADE + now.sent.saturating_sub(former.sent) as f64;
         self.lost = self.lost * FADE + now.lost.saturating_sub(former.lost) as f64;
+        let much = self.loss() > MUCH_LOSS;
+        self.wide |= much;
         if now.datagrams != former.datagrams {
+            self.wide = much;
             self.heard = now.at;
             return std::mem::take(&mut self.silent).then_some(Change::Back);
         }
@@ -155,6 +190,44 @@ mod tests {
         let later = |at| Observation { at, ..lossy };
         assert_eq!(presence.observe(later(TICK + SILENT_AFTER), false), None);
         assert_eq!(presence.observe(later(TICK + SILENT_AFTER_WITH_LOSS), false), Some(Change::FellSilent));
+    }
+
+    #[test]
+    fn flt_16_what_the_agent_says_of_its_losses_widens_and_narrows_the_bound() {
+        let mut presence = Presence::new(seen(Duration::ZERO, 1));
+        let mut packets = 1;
+        let mut told = |presence: &mut Presence, at: Duration, permille| {
+            packets += 1;
+            presence.told_loss(at, permille);
+            assert_eq!(presence.observe(seen(at, packets), false), None);
+            presence.new_bound()
+        };
+        assert_eq!(told(&mut presence, TICK, 50), None, "5 % is not more than 5 %");
+        assert_eq!(told(&mut presence, TICK, 51), Some(SILENT_AFTER_WITH_LOSS));
+        assert_eq!(told(&mut presence, TICK, 300), None, "said once");
+        assert_eq!(told(&mut presence, TICK, 0), Some(SILENT_AFTER), "said to be over");
+        assert_eq!(told(&mut presence, TICK, 300), Some(SILENT_AFTER_WITH_LOSS));
+        let silent = seen(TICK + SILENT_AFTER_WITH_LOSS, 6);
+        assert_eq!(presence.observe(seen(TICK + SILENT_AFTER, 6), false), None);
+        assert_eq!(presence.observe(silent, false), Some(Change::FellSilent));
+        let much_later = seen(TICK * 2 + TOLD_HOLDS, 7);
+        assert_eq!(presence.observe(much_later, false), Some(Change::Back));
+        assert_eq!(presence.new_bound(), Some(SILENT_AFTER), "what was told is too old");
+    }
+
+    #[test]
+    fn a_silence_does_not_narrow_its_own_bound() {
+        let mut presence = Presence::new(seen(Duration::ZERO, 1));
+        let lossy = Observation { at: TICK, datagrams: 2, sent: 10, lost: 3 };
+        assert_eq!(presence.observe(lossy, false), None);
+        // The counters fade meanwhile, tick by tick.
+        let mut now = lossy;
+        while now.at + TICK < TICK + SILENT_AFTER_WITH_LOSS {
+            now.at += TICK;
+            assert_eq!(presence.observe(now, false), None, "{:?}", now.at);
+        }
+        now.at += TICK;
+        assert_eq!(presence.observe(now, false), Some(Change::FellSilent));
     }
 
     #[test]

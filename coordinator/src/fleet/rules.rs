@@ -49,9 +49,11 @@ pub(super) const fn rule(kind: Kind) -> Rule {
         Kind::Hello => (Role::Control, Sender::Agent),
         Kind::Welcome | Kind::Ack | Kind::LiveMode => (Role::Control, Sender::Coordinator),
         Kind::Goodbye => (Role::Control, Sender::Either),
-        Kind::SeriesTable | Kind::GaugeReport | Kind::NodeConditions | Kind::GpuProcesses => {
-            (Role::Samples, Sender::Agent)
-        }
+        Kind::SeriesTable
+        | Kind::GaugeReport
+        | Kind::NodeConditions
+        | Kind::GpuProcesses
+        | Kind::PathLoss => (Role::Samples, Sender::Agent),
         Kind::SpoolBatch => (Role::Durable, Sender::Agent),
         Kind::RenewRequest => (Role::Renewal, Sender::Agent),
         Kind::RenewResponse => (Role::Renewal, Sender::Coordinator),

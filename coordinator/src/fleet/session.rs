@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aim_common::identity::SpoolId;
 use aim_common::protocol::{
-    CloseCode, GaugeReport, Goodbye, GoodbyeCause, GpuProcesses, Hello, Kind, NodeConditions, Record,
-    RenewRequest, SeriesTable, SpoolBatch,
+    CloseCode, GaugeReport, Goodbye, GoodbyeCause, GpuProcesses, Hello, Kind, NodeConditions, PathLoss,
+    Record, RenewRequest, SeriesTable, SpoolBatch,
 };
 use aim_common::wire::{DecodeError, Frame, FrameError, ProtocolVersion, decode};
 
@@ -35,6 +35,8 @@ pub(super) enum Effect {
     Conditions(NodeConditions),
     /// Take the processes on the GPUs.
     Processes(GpuProcesses),
+    /// Judge the node's silence by it.
+    Loss(PathLoss),
     /// Store the records, then acknowledge.
     Store(SpoolBatch),
     /// Answer on the same stream.
@@ -188,6 +190,7 @@ impl Session {
             Kind::GaugeReport => decode(frame).map(Effect::Report).map_err(malformed),
             Kind::NodeConditions => decode(frame).map(Effect::Conditions).map_err(malformed),
             Kind::GpuProcesses => decode(frame).map(Effect::Processes).map_err(malformed),
+            Kind::PathLoss => decode(frame).map(Effect::Loss).map_err(malformed),
             Kind::SpoolBatch => self.batch(decode(frame).map_err(malformed)?),
             Kind::RenewRequest => decode(frame).map(Effect::Renew).map_err(malformed),
             Kind::Welcome | Kind::Ack | Kind::LiveMode | Kind::RenewResponse => Err(VIOLATION),

@@ -45,12 +45,13 @@ pub(super) async fn read(
         };
         pace(&link, chunk.bytes.len(), false).await;
         decoder.push(&chunk.bytes);
-        let mut frames = 0;
+        let (mut frames, skipped) = (0, decoder.skipped());
         while let Some(frame) = decoder.next_frame().map_err(|error| frame_error(&error))? {
             frames += 1;
             pace(&link, 0, true).await;
             take(&link, key, &frame, &mut send).await?;
         }
+        link.fleet.counters.skipped_frames(decoder.skipped() - skipped);
         whole_by = match whole_by {
             _ if !decoder.is_partial() => None,
             Some(by) if frames == 0 => Some(by),
@@ -83,15 +84,22 @@ async fn take(
         return link.admit(&hello, send).await;
     }
     let session = link.session().ok_or(CloseCode::ProtocolViolation)?;
-    let (inventory, node) = (&link.fleet.inventory, &session.node);
+    let (inventory, node, number) = (&link.fleet.inventory, &session.node, link.number);
     match effect {
         Effect::Admit(_) => {}
         Effect::Table(table) => {
-            inventory.series_table(node, table).map_err(|error| violation(node, &error))?;
+            let table = inventory.series_table(node, number, table);
+            count_newer(link, node, table.map_err(|error| violation(node, &error))?);
         }
-        Effect::Report(report) => inventory.report(node, &report).map_err(|error| violation(node, &error))?,
-        Effect::Conditions(conditions) => inventory.conditions(node, &conditions),
-        Effect::Processes(processes) => inventory.gpu_processes(node, processes),
+        Effect::Report(report) => {
+            inventory.report(node, number, &report).map_err(|error| violation(node, &error))?;
+        }
+        Effect::Conditions(conditions) => inventory.conditions(node, number, &conditions),
+        Effect::Processes(processes) => inventory.gpu_processes(node, number, processes),
+        Effect::Loss(loss) => {
+            let mut presence = session.presence.lock().unwrap_or_else(PoisonError::into_inner);
+            presence.told_loss(link.fleet.clock.monotonic(), loss.lost_permille);
+        }
         Effect::Store(batch) => return store(link, batch).await,
         Effect::Renew(request) => {
             let send = send.as_mut().ok_or(CloseCode::ProtocolViolation)?;
@@ -100,6 +108,14 @@ async fn take(
         Effect::Leave(cause) => link.set_cause(cause_text(&cause)),
     }
     Ok(())
+}
+
+/// A newer agent says more than this coordinator knows.
+fn count_newer(link: &Link, node: &Node, skipped: usize) {
+    if skipped > 0 {
+        link.fleet.counters.skipped_series(skipped);
+        tracing::info!(node.id = %node.id, skipped, "series of unknown metrics are passed over: the agent is newer");
+    }
 }
 
 fn violation(node: &Node, error: &dyn std::fmt::Display) -> CloseCode {

@@ -40,12 +40,15 @@ pub(super) async fn run(fleet: Arc<Fleet>, stop: CancellationToken) {
 
 fn look(fleet: &Fleet, session: &Arc<Session>, late: bool) {
     let observation = Session::observe(&session.connection, &*fleet.clock);
+    let node = &session.node;
     let (change, heard) = {
         let mut presence = session.presence.lock().unwrap_or_else(PoisonError::into_inner);
         let change = presence.observe(observation, late);
+        if let Some(bound) = presence.new_bound() {
+            tracing::info!(node.id = %node.id, ?bound, "the path's losses changed how long a node may be silent");
+        }
         (change, !late && presence.heard() == observation.at)
     };
-    let node = &session.node;
     if heard {
         fleet.inventory.seen(node, Moment::now(&*fleet.clock));
     }

@@ -50,6 +50,8 @@ const LAST_SEEN_EVERY: Duration = Duration::from_mins(1);
 /// What Hello says, with what the connection knows.
 #[derive(Debug, Clone)]
 pub struct Opening {
+    /// Tells the session from others of the node that end at this moment; later ones have higher numbers.
+    pub session: u64,
     /// The agent's version.
     pub agent_version: String,
     /// The boot.
@@ -230,6 +232,7 @@ impl Inventory {
                 held.this_session = false;
             }
             state.session = Some(SessionFacts {
+                number: opening.session,
                 address: opening.address,
                 certificate_serial: opening.certificate_serial,
                 certificate_expires_at: opening.certificate_expires_at,
@@ -274,10 +277,13 @@ impl Inventory {
         );
     }
 
-    /// The session ended.
-    pub fn close_session(&self, node: &Node, cause: &str) {
+    /// The session ended; one that another took over from says nothing of its node.
+    pub fn close_session(&self, node: &Node, session: u64, cause: &str) {
         let since = {
             let mut state = node.state();
+            if state.session.as_ref().is_some_and(|facts| facts.number > session) {
+                return;
+            }
             state.session = None;
             // A node that fell silent is absent since its last packet, and not only since we gave it up.
             state.last_seen.map_or_else(|| self.live.clock.now(), |seen| seen.wall)
@@ -344,33 +350,47 @@ impl Inventory {
         }
     }
 
-    /// Takes a series table.
-    pub fn series_table(&self, node: &Node, table: SeriesTable) -> Result<(), TableError> {
-        node.state().series.set_table(table)
+    /// Takes a series table; says how many of its series are passed over.
+    pub fn series_table(&self, node: &Node, session: u64, table: SeriesTable) -> Result<usize, TableError> {
+        let mut state = node.state();
+        if state.is_of(session) { state.series.set_table(table) } else { Ok(0) }
     }
 
     /// Takes a report.
-    pub fn report(&self, node: &Node, report: &GaugeReport) -> Result<(), ReportError> {
+    pub fn report(&self, node: &Node, session: u64, report: &GaugeReport) -> Result<(), ReportError> {
         let now = self.now();
-        node.state().series.apply(report, now)?;
+        {
+            let mut state = node.state();
+            // A report of a session that was taken over builds on other values.
+            if !state.is_of(session) {
+                return Ok(());
+            }
+            state.series.apply(report, now)?;
+        }
         node.wake();
         Ok(())
     }
 
     /// Takes the node's degraded modes.
-    pub fn conditions(&self, node: &Node, conditions: &NodeConditions) {
-        if node.state().set_conditions(conditions) {
+    pub fn conditions(&self, node: &Node, session: u64, conditions: &NodeConditions) {
+        let changed = {
+            let mut state = node.state();
+            state.is_of(session) && state.set_conditions(conditions)
+        };
+        if changed {
             self.changed(node);
         }
     }
 
     /// Takes the processes on the node's GPUs.
-    pub fn gpu_processes(&self, node: &Node, processes: GpuProcesses) {
+    pub fn gpu_processes(&self, node: &Node, session: u64, processes: GpuProcesses) {
         let received = self.now();
         let left_out = processes.left_out;
         let processes = processes.processes.into_vec();
-        node.state().gpu_processes =
-            Some(HeldProcesses { processes, left_out, received, this_session: true });
+        let mut state = node.state();
+        if state.is_of(session) {
+            state.gpu_processes = Some(HeldProcesses { processes, left_out, received, this_session: true });
+        }
     }
 
     /// Stores a batch; returns the highest durable sequence once the commit is done, however long that takes.

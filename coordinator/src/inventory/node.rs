@@ -32,6 +32,8 @@ pub struct HeldSection {
 /// What is known of a node only while it has a session.
 #[derive(Debug, Clone)]
 pub struct SessionFacts {
+    /// Tells it from one that it took over from, and whose last words may still come.
+    pub number: u64,
     /// Its address now.
     pub address: String,
     /// The certificate in use.
@@ -148,6 +150,11 @@ impl NodeState {
         self.groups = row.groups;
         self.labels = row.labels;
         self.quarantine = row.quarantine;
+    }
+
+    /// The session with this number is the node's.
+    pub(super) fn is_of(&self, session: u64) -> bool {
+        self.session.as_ref().is_some_and(|facts| facts.number == session)
     }
 
     /// It has a session that answers.

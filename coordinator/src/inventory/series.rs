@@ -68,10 +68,11 @@ impl Series {
         false
     }
 
-    /// Takes a new table.
-    pub fn set_table(&mut self, table: SeriesTable) -> Result<(), TableError> {
+    /// Takes a new table; says how many of its series are passed over, because this coordinator is older.
+    pub fn set_table(&mut self, table: SeriesTable) -> Result<usize, TableError> {
+        let skipped = table.skipped();
         self.decoder = Some(SeriesDecoder::new(table)?);
-        Ok(())
+        Ok(skipped)
     }
 
     /// Takes a report. A late one is history: it moves the decoder and leaves the present as it is.
@@ -120,8 +121,7 @@ impl Interval {
     fn views(&self, now: Moment) -> Vec<ValueView> {
         let age_ms = self.received.age_ms(now);
         self.table
-            .series
-            .iter()
+            .known()
             .zip(&self.readings)
             .filter_map(|(key, reading)| {
                 let reading = match (*reading)?.value(key.metric) {
@@ -143,7 +143,7 @@ impl Interval {
 
     /// The averages of one metric, over all its instances.
     fn averages(&self, metric: Metric) -> impl Iterator<Item = f64> {
-        self.table.series.iter().zip(&self.readings).filter_map(move |(key, reading)| {
+        self.table.known().zip(&self.readings).filter_map(move |(key, reading)| {
             match (key.metric == metric).then_some((*reading)?)?.value(metric) {
                 Value::Gauge { average, .. } => Some(average),
                 _ => None,

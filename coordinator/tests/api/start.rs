@@ -145,6 +145,20 @@ async fn sup_05_each_task_that_dies_ends_the_coordinator_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn qui_14_a_dead_endpoint_ends_the_coordinator_within_5_s() {
+    let mut fixture = Fixture::start().await;
+    let (_, link) = fixture.running.tasks.handles().find(|(name, _)| *name == "link").unwrap();
+    link.abort();
+    let whole = async {
+        let died = fixture.running.first_death().await;
+        assert!(died.name == "link" && died.to_string().contains("the process ends"), "{died}");
+        fixture.stop().await
+    };
+    // The main function ends the process with 70 then, or after 4 s of waiting for the others.
+    drop(tokio::time::timeout(Duration::from_secs(5), whole).await.expect("within 5 s"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_http_serves_a_proxy_on_a_unix_socket_and_believes_its_forwarded_address() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let socket = tempfile::tempdir().unwrap();

@@ -10,7 +10,8 @@ fn key(metric: Metric, instance: &str) -> SeriesKey {
 }
 
 fn table(series: Vec<SeriesKey>) -> SeriesTable {
-    SeriesTable { series: BoundedVec::try_from(series).unwrap() }
+    let entries: Vec<SeriesEntry> = series.into_iter().map(SeriesEntry::from).collect();
+    SeriesTable { series: BoundedVec::try_from(entries).unwrap() }
 }
 
 fn report(changes: impl Into<Vec<SeriesChange>>) -> GaugeReport {
@@ -162,7 +163,7 @@ fn a_reset_decoder_follows_a_new_encoder_over_the_same_table() {
 #[test]
 fn hostile_tables_and_reports_are_refused() {
     let twice = vec![key(Metric::Load1, ""), key(Metric::Load5, ""), key(Metric::Load1, "")];
-    let duplicate = TableError::Duplicate(Box::new(key(Metric::Load1, "")));
+    let duplicate = TableError::Duplicate(Box::new(key(Metric::Load1, "").into()));
     assert_eq!(SeriesDecoder::new(table(twice)).unwrap_err(), duplicate);
 
     let mut decoder = SeriesDecoder::new(mixed_table(2)).unwrap();
@@ -175,5 +176,30 @@ fn hostile_tables_and_reports_are_refused() {
     assert_eq!(refusal(0, counter), ApplyError::Kind { metric: Metric::Temperature });
     for far in [i64::MAX, i64::MIN] {
         assert_eq!(refusal(0, gauge(far)), ApplyError::Overflow { metric: Metric::Temperature });
+    }
+}
+
+#[test]
+fn a_newer_series_is_passed_over_and_the_others_are_taken() {
+    let newer = SeriesEntry::Unknown { number: 60_000, instance: BoundedString::from("x") };
+    let entries = vec![key(Metric::Temperature, "a").into(), newer, key(Metric::DiskReads, "sda").into()];
+    let table = SeriesTable { series: BoundedVec::try_from(entries).unwrap() };
+    assert_eq!((table.skipped(), table.known().count()), (1, 2));
+    let mut decoder = SeriesDecoder::new(table).unwrap();
+    // Whatever a newer series says, its neighbours are read right.
+    for of_unknown in [
+        Change::Counter { delta: i64::MAX },
+        Change::Gauge { average_delta: i64::MIN, below: 1, above: 1 },
+        Change::Unknown(UnknownReason::ReadFailed),
+    ] {
+        decoder.reset();
+        let changes = [
+            SeriesChange { skip: 0, change: Change::Gauge { average_delta: 5, below: 1, above: 2 } },
+            SeriesChange { skip: 0, change: of_unknown },
+            SeriesChange { skip: 0, change: Change::Counter { delta: 70 } },
+        ];
+        decoder.apply(&report(changes)).unwrap();
+        let expected = [Reading::Gauge { min: 4, average: 5, max: 7 }, Reading::Counter(70)];
+        assert_eq!(last(&decoder), expected.map(Some));
     }
 }

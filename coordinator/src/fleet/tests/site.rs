@@ -144,22 +144,13 @@ impl Site {
         &self,
         config: rustls::ClientConfig,
     ) -> Result<(Endpoint, Connection), ConnectionError> {
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
-        let mut transport = TransportConfig::default();
-        transport.keep_alive_interval(Some(Duration::from_secs(2)));
-        config.transport_config(Arc::new(transport));
-        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let connecting = endpoint.connect_with(config, self.address, "coordinator.aim.internal").unwrap();
-        let connection = connecting.await?;
+        let endpoint = endpoint();
+        let connection = endpoint.connect_with(quic(config), self.address, SERVER_NAME).unwrap().await?;
         Ok((endpoint, connection))
     }
 
-    /// A connection with this identity and ALPN; its handshake may still be refused afterwards.
-    pub(super) async fn dial(
-        &self,
-        identity: Option<&Identity>,
-        alpn: &[&[u8]],
-    ) -> Result<(Endpoint, Connection), ConnectionError> {
+    /// TLS of a client with this identity and ALPN.
+    pub(super) fn client_tls(&self, identity: Option<&Identity>, alpn: &[&[u8]]) -> rustls::ClientConfig {
         let mut config = match identity {
             Some(identity) => self
                 .client_builder()
@@ -168,12 +159,39 @@ impl Site {
             None => self.client_builder().with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|alpn| alpn.to_vec()).collect();
-        self.dial_with(config).await
+        config
+    }
+
+    /// A connection with this identity and ALPN; its handshake may still be refused afterwards.
+    pub(super) async fn dial(
+        &self,
+        identity: Option<&Identity>,
+        alpn: &[&[u8]],
+    ) -> Result<(Endpoint, Connection), ConnectionError> {
+        let endpoint = endpoint();
+        let connection = self.dial_from(&endpoint, identity, alpn).await?;
+        Ok((endpoint, connection))
+    }
+
+    /// The same from an endpoint that may have other connections.
+    pub(super) async fn dial_from(
+        &self,
+        endpoint: &Endpoint,
+        identity: Option<&Identity>,
+        alpn: &[&[u8]],
+    ) -> Result<Connection, ConnectionError> {
+        let config = quic(self.client_tls(identity, alpn));
+        endpoint.connect_with(config, self.address, SERVER_NAME).unwrap().await
     }
 
     /// A session up to Welcome.
     pub(super) async fn agent(&self, identity: &Identity, hello: &Hello) -> Agent {
-        let mut agent = self.connect(identity).await;
+        self.agent_from(&endpoint(), identity, hello).await
+    }
+
+    /// The same from an endpoint that may have other connections.
+    pub(super) async fn agent_from(&self, endpoint: &Endpoint, identity: &Identity, hello: &Hello) -> Agent {
+        let mut agent = self.connect_from(endpoint, identity).await;
         agent.send(hello).await;
         agent.welcome = Some(agent.receive::<Welcome>().await);
         agent
@@ -181,7 +199,12 @@ impl Site {
 
     /// A connection with an open control stream.
     pub(super) async fn connect(&self, identity: &Identity) -> Agent {
-        let (endpoint, connection) = self.dial(Some(identity), &[ALPN]).await.unwrap();
+        self.connect_from(&endpoint(), identity).await
+    }
+
+    async fn connect_from(&self, endpoint: &Endpoint, identity: &Identity) -> Agent {
+        let endpoint = endpoint.clone();
+        let connection = self.dial_from(&endpoint, Some(identity), &[ALPN]).await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
         Agent {
             _endpoint: endpoint,
@@ -202,6 +225,23 @@ pub(super) fn client_builder(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
+}
+
+/// The name that the coordinator's certificate has.
+pub(super) const SERVER_NAME: &str = "coordinator.aim.internal";
+
+/// A socket of a client's own.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
+}
+
+/// QUIC over this TLS, with the agent's heartbeat.
+pub(super) fn quic(tls: rustls::ClientConfig) -> ClientConfig {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut transport = TransportConfig::default();
+    transport.keep_alive_interval(Some(Duration::from_secs(2)));
+    config.transport_config(Arc::new(transport));
+    config
 }
 
 /// What a test says as an agent.
