@@ -160,17 +160,17 @@ fn api_10_floods_of_http2_frames_cost_less_than_64_mib_and_good_clients_do_not_n
     let floods =
         [Flood::RapidReset, Flood::Continuation, Flood::EmptyData, Flood::OpenStreams, Flood::UnreadAnswers];
     // The first requests fill what is kept for good: connections of the database, the document, the viewer.
-    let warm = GoodClient::start(port, pin, token.clone());
     let api = coordinator.anonymous();
     for path in ["/api/v1/openapi.json", "/viewer/swagger-ui-bundle.js"] {
         assert_eq!(api.get(path).status, 200, "{path}");
     }
+    // A machine that is slow by itself is not the floods' doing.
+    let undisturbed = GoodClient::undisturbed(port, pin, &token);
     let mut former = 0;
     until("the memory is steady", Duration::from_secs(30), || {
         let now = resident(pid);
         (std::mem::replace(&mut former, now) == now).then_some(())
     });
-    warm.stop();
     let before = resident(pid);
     for (number, kind) in (1..).zip(floods) {
         let stopped = Arc::new(AtomicBool::new(false));
@@ -207,11 +207,14 @@ fn api_10_floods_of_http2_frames_cost_less_than_64_mib_and_good_clients_do_not_n
         let (count, p99) = (times.len(), p99(times));
         let sent = sent.load(Ordering::SeqCst);
         println!(
-            "{kind:?}: {sent} in {took:?}, {} KiB more, p99 of {count} good requests {p99:?}",
+            "{kind:?}: {sent} in {took:?}, {} KiB more, p99 of {count} good requests {p99:?}, {undisturbed:?} before",
             growth / 1024
         );
         assert!(sent >= 1_000, "{kind:?}: only {sent} were sent");
         assert!(growth < GROWTH, "{kind:?}: the memory grew by {growth} bytes");
-        assert!(p99 < GOOD, "{kind:?}: p99 of {count} good requests: {p99:?}");
+        assert!(
+            p99 < GOOD + undisturbed,
+            "{kind:?}: p99 of {count} good requests: {p99:?}, {undisturbed:?} before"
+        );
     }
 }

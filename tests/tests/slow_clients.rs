@@ -125,6 +125,7 @@ fn api_01_two_thousand_slow_clients_are_all_cut_on_time_and_good_requests_take_l
     let (port, pin) = (coordinator.https_port, coordinator.pin());
     let token = coordinator.admin().token().unwrap().to_owned();
     let https = Https::new(port, pin);
+    let undisturbed = GoodClient::undisturbed(port, pin, &token);
     let good = GoodClient::start(port, pin, token);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (opening, open) = (Arc::new(Semaphore::new(4)), Arc::new(Open::default()));
@@ -161,6 +162,9 @@ fn api_01_two_thousand_slow_clients_are_all_cut_on_time_and_good_requests_take_l
     let most = open.most.load(Ordering::SeqCst);
     assert!(most > 1_000, "{most} at one time");
     let (count, p99) = (times.len(), p99(times));
-    println!("{most} slow clients at one time; p99 of {count} good requests: {p99:?}");
-    assert!(p99 < GOOD, "p99 of {count} good requests: {p99:?}");
+    println!(
+        "{most} slow clients at one time; p99 of {count} good requests: {p99:?}, {undisturbed:?} before"
+    );
+    // A machine that is slow by itself is not the slow clients' doing.
+    assert!(p99 < GOOD + undisturbed, "p99 of {count} good requests: {p99:?}, {undisturbed:?} before");
 }
