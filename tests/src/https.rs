@@ -94,7 +94,7 @@ impl GoodClient {
     #[track_caller]
     pub fn undisturbed(port: u16, pin: Sha256Digest, token: &str) -> Duration {
         let quiet = Self::start(port, pin, token.to_owned());
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(Duration::from_secs(3));
         p99(quiet.stop())
     }
 
