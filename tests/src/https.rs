@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use rustls_pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::wait::until;
 
 const SERVER_NAME: &str = "coordinator.aim.internal";
 
@@ -75,6 +77,7 @@ impl Https {
 /// Somebody who works with the API all the while, on a thread of its own.
 pub struct GoodClient {
     stopped: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<Duration>>,
 }
 
@@ -82,19 +85,28 @@ impl GoodClient {
     /// Asks for its own session with this bearer token, on a kept connection and on a new one in turn.
     pub fn start(port: u16, pin: Sha256Digest, token: String) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stopped);
+        let answered = Arc::new(AtomicUsize::new(0));
+        let (seen, count) = (Arc::clone(&stopped), Arc::clone(&answered));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(ask(port, pin, &token, &seen))
+            runtime.block_on(ask(port, pin, &token, &seen, &count))
         });
-        Self { stopped, thread }
+        Self { stopped, answered, thread }
     }
 
-    /// What it has to bear while nothing happens: the p99 of a few seconds of its own.
+    /// Waits until it has had so many answers.
+    #[track_caller]
+    pub fn await_answers(&self, count: usize) {
+        until("the good client has its answers", Duration::from_mins(1), || {
+            (self.answered.load(Ordering::SeqCst) >= count).then_some(())
+        });
+    }
+
+    /// What it has to bear while nothing happens: the p99 of a hundred requests.
     #[track_caller]
     pub fn undisturbed(port: u16, pin: Sha256Digest, token: &str) -> Duration {
         let quiet = Self::start(port, pin, token.to_owned());
-        std::thread::sleep(Duration::from_secs(3));
+        quiet.await_answers(100);
         p99(quiet.stop())
     }
 
@@ -106,7 +118,13 @@ impl GoodClient {
     }
 }
 
-async fn ask(port: u16, pin: Sha256Digest, token: &str, stopped: &AtomicBool) -> Vec<Duration> {
+async fn ask(
+    port: u16,
+    pin: Sha256Digest,
+    token: &str,
+    stopped: &AtomicBool,
+    answered: &AtomicUsize,
+) -> Vec<Duration> {
     /// So that it takes no machine for itself.
     const PAUSE: Duration = Duration::from_millis(20);
     let client = |idle: usize| {
@@ -129,6 +147,7 @@ async fn ask(port: u16, pin: Sha256Digest, token: &str, stopped: &AtomicBool) ->
             assert_eq!(answer.status().as_u16(), 200);
             answer.bytes().await.unwrap();
             times.push(begun.elapsed());
+            answered.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(PAUSE).await;
         }
     }

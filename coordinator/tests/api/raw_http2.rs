@@ -66,7 +66,10 @@ async fn asked(fixture: &Fixture, fields: &[(&str, &str)]) -> Option<u8> {
 async fn rba_08_no_trick_with_pseudo_headers_reaches_a_handler() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
-    let bob = fixture.user(&admin, "bob", &["engineer"]).await;
+    // Bob may not read nodes, and the route's own check is all that says so.
+    let body = serde_json::json!({"permissions": ["users:read:*"]});
+    fixture.call(&admin, "PUT", "/api/v1/roles/other", Some(body)).await;
+    let bob = fixture.user(&admin, "bob", &["other"]).await;
     let (admin, bob) = (format!("Bearer {admin}"), format!("Bearer {bob}"));
     let usual = |path: &'static str| {
         [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
@@ -83,33 +86,33 @@ async fn rba_08_no_trick_with_pseudo_headers_reaches_a_handler() {
             fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         asked(&fixture, &fields).await
     };
-    let users = "/api/v1/users";
+    let nodes = "/api/v1/nodes";
     let authorization =
         |value: &str| -> Vec<(String, String)> { vec![("authorization".to_owned(), value.to_owned())] };
     let plain = |path, who: &str| [with(path, &[]), authorization(who)].concat();
-    assert_eq!(ask(plain(users, &admin)).await, Some(OK), "who may, reaches it this way");
+    assert_eq!(ask(plain(nodes, &admin)).await, Some(OK), "who may, reaches it this way");
     assert_eq!(ask(plain("/healthz", &bob)).await, Some(OK));
     let second = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
     let tricks = [
-        plain(users, &bob),
-        [with("/healthz", &[]), second(":path", users), authorization(&bob)].concat(),
-        [with(users, &[]), second(":path", "/healthz"), authorization(&bob)].concat(),
-        [with(users, &[]), second(":method", "OPTIONS"), authorization(&bob)].concat(),
-        [authorization(&bob), with(users, &[])].concat(),
-        [with(users, &[]), authorization(&bob), second(":scheme", "http")].concat(),
-        [with(users, &[]), authorization(&bob), second("host", "evil.example.org")].concat(),
-        [with(users, &[]), authorization(&bob), authorization(&admin)].concat(),
-        [with(users, &[]), second("Authorization", &admin)].concat(),
-        [with(users, &[]), authorization(&bob), second("transfer-encoding", "chunked")].concat(),
-        [with(users, &[]), authorization(&bob), second("connection", "authorization")].concat(),
-        [with(users, &[]), authorization(&bob), second(":protocol", "websocket")].concat(),
-        [with(users, &[]), authorization(&bob), second(":user", "admin")].concat(),
-        plain("https://localhost/api/v1/users", &bob),
-        plain("api/v1/users", &bob),
+        plain(nodes, &bob),
+        [with("/healthz", &[]), second(":path", nodes), authorization(&bob)].concat(),
+        [with(nodes, &[]), second(":path", "/healthz"), authorization(&bob)].concat(),
+        [with(nodes, &[]), second(":method", "OPTIONS"), authorization(&bob)].concat(),
+        [authorization(&bob), with(nodes, &[])].concat(),
+        [with(nodes, &[]), authorization(&bob), second(":scheme", "http")].concat(),
+        [with(nodes, &[]), authorization(&bob), second("host", "evil.example.org")].concat(),
+        [with(nodes, &[]), authorization(&bob), authorization(&admin)].concat(),
+        [with(nodes, &[]), second("Authorization", &admin)].concat(),
+        [with(nodes, &[]), authorization(&bob), second("transfer-encoding", "chunked")].concat(),
+        [with(nodes, &[]), authorization(&bob), second("connection", "authorization")].concat(),
+        [with(nodes, &[]), authorization(&bob), second(":protocol", "websocket")].concat(),
+        [with(nodes, &[]), authorization(&bob), second(":user", "admin")].concat(),
+        plain("https://localhost/api/v1/nodes", &bob),
+        plain("api/v1/nodes", &bob),
         plain("*", &bob),
         plain("", &bob),
-        plain("/healthz/../api/v1/users", &bob),
-        plain("/healthz#/api/v1/users", "none"),
+        plain("/healthz/../api/v1/nodes", &bob),
+        plain("/healthz#/api/v1/nodes", "none"),
     ];
     for fields in tricks {
         let answered = ask(fields.clone()).await;
