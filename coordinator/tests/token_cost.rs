@@ -73,7 +73,7 @@ async fn aut_03_a_forged_token_costs_less_than_a_millisecond_and_64_kib() {
         for _ in 0..TRIES {
             let (counted, begun) = (Region::new(COUNTED), running.app.clock.monotonic());
             let judged = auth.authenticate(&Method::GET, &headers, Outage::Refuse).await;
-            times.push(running.app.clock.monotonic() - begun);
+            times.push(running.app.clock.monotonic().saturating_sub(begun));
             bytes.push(counted.change().bytes_allocated);
             assert!(judged.is_err(), "{what} is accepted");
         }

@@ -1,5 +1,9 @@
 //! Two thousand clients that send nothing, or half of something, a byte at a time (API-01).
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and waits with real deadlines"
+)]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

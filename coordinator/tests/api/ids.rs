@@ -184,7 +184,7 @@ async fn rba_06_by_time_nobody_tells_a_hidden_node_from_one_that_does_not_exist(
             let path = format!("/api/v1/nodes/{node}{rest}");
             let (status, _) = fixture.call(&bob, method, &path, body.clone()).await;
             assert_eq!(status, StatusCode::NOT_FOUND);
-            clock.monotonic() - begun
+            clock.monotonic().saturating_sub(begun)
         };
         let (mut hidden, mut missing): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());
         for round in 0..PAIRS {
