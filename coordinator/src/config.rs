@@ -93,6 +93,8 @@ pub struct Rates {
     pub address_per_second: u32,
     /// Of all clients.
     pub global_per_second: u32,
+    /// Of one session's whole lists and walks through the audit trail, which cost much more than other requests.
+    pub exports_per_second: u32,
 }
 
 /// A certificate of the operator's own.
@@ -194,7 +196,12 @@ impl Default for Https {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { session_per_second: 100, address_per_second: 500, global_per_second: 5_000 }
+        Self {
+            session_per_second: 100,
+            address_per_second: 500,
+            global_per_second: 5_000,
+            exports_per_second: 2,
+        }
     }
 }
 
@@ -299,7 +306,13 @@ impl Config {
             );
         }
         let rates = &self.https.rates;
-        if [rates.session_per_second, rates.address_per_second, rates.global_per_second].contains(&0) {
+        let all = [
+            rates.session_per_second,
+            rates.address_per_second,
+            rates.global_per_second,
+            rates.exports_per_second,
+        ];
+        if all.contains(&0) {
             return refuse("https.rates", "a rate of 0 would lock everybody out: give at least 1");
         }
         Ok(())

@@ -170,6 +170,7 @@ fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {
         return Ok(fail(EX_CONFIG, &error));
     }
     keep_memory_private();
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -199,6 +200,15 @@ fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {
             None => ExitCode::SUCCESS,
         })
     })
+}
+
+/// Each connection takes a descriptor, and the usual limit of 1,024 is below the server's own of 4,096 (API-01).
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 /// No core file and no debugger: memory holds the CA's key (LOG-06).

@@ -2,6 +2,7 @@
 //!
 //! AES-256-GCM with a random nonce; the secret's name is authenticated with it, so that one cannot stand for another.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -56,10 +57,8 @@ impl SealingKey {
         Self::from_bytes(&bytes).ok_or_else(|| SealError::NotAKey { path: path.to_owned() })
     }
 
-    /// A key of all the same byte is a sample and not a key (AUT-11).
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let all_same = bytes.windows(2).all(|pair| pair.first() == pair.last());
-        if bytes.len() != KEY_BYTES || all_same {
+        if bytes.len() != KEY_BYTES || !looks_random(bytes) {
             return None;
         }
         UnboundKey::new(&AES_256_GCM, bytes).ok().map(|key| Self(LessSafeKey::new(key)))
@@ -99,6 +98,15 @@ impl SealingKey {
     }
 }
 
+/// Not a sample (AUT-11): no text, no counting up or down, no repetition. One of 10^13 random keys looks so.
+fn looks_random(bytes: &[u8]) -> bool {
+    let text = bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    let steps: BTreeSet<u8> =
+        bytes.iter().zip(bytes.iter().skip(1)).map(|(one, next)| next.wrapping_sub(*one)).collect();
+    let distinct: BTreeSet<&u8> = bytes.iter().collect();
+    !text && steps.len() > KEY_BYTES / 4 && distinct.len() > KEY_BYTES / 2
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -129,10 +137,32 @@ mod tests {
             private_file::write(&path, bytes).unwrap();
             SealingKey::load_or_create(&path)
         };
-        assert!(load(b"short").is_err());
-        assert!(load(&[0; 32]).is_err());
-        assert!(load(&[7; 32]).is_err());
-        assert!(load(&std::array::from_fn::<u8, 32, _>(|i| u8::try_from(i).unwrap())).is_ok());
+        let counting =
+            |step: u8| std::array::from_fn::<u8, 32, _>(|i| u8::try_from(i).unwrap().wrapping_mul(step));
+        let random = random_bytes::<32>().unwrap();
+        for sample in [
+            b"short".to_vec(),
+            Vec::new(),
+            random[..31].to_vec(),
+            [random.as_slice(), &[1]].concat(),
+            vec![0; 32],
+            vec![7; 32],
+            vec![255; 32],
+            counting(1).to_vec(),
+            counting(255).to_vec(),
+            counting(17).to_vec(),
+            b"0123456789abcdef0123456789abcdef".to_vec(),
+            b"changeme-changeme-changeme-32byt".to_vec(),
+            b"Zk3+q9PvT1xW7yL0aRbN5cUeHdJ2mQs=".to_vec(),
+            random[..8].repeat(4),
+            random[..16].repeat(2),
+        ] {
+            assert!(load(&sample).is_err(), "{sample:02x?}");
+        }
+        for _ in 0..1_000 {
+            assert!(looks_random(&random_bytes::<32>().unwrap()));
+        }
+        assert!(load(&random).is_ok());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(SealingKey::load_or_create(&path).unwrap_err().to_string().contains("chmod 0600"));
     }

@@ -16,6 +16,7 @@ pub mod aimctl;
 pub mod api;
 pub mod coordinator;
 pub mod database;
+pub mod https;
 pub mod link;
 pub mod lossy;
 pub mod ports;

@@ -16,6 +16,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("AUT", "Login and sessions"),
     ("RBA", "Roles and permissions"),
     ("API", "HTTP"),
+    ("WEB", "Pages"),
     ("INJ", "Decoders and injection"),
     ("LOG", "Logs and audit"),
     ("SUP", "Supply chain and construction"),

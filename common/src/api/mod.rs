@@ -26,6 +26,6 @@ pub struct Page<T> {
     /// Give it as `cursor` to get the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_cursor: Option<String>,
-    /// How many items match in all, within the caller's scope.
-    pub total: u64,
+    /// How many items match in all, within the caller's scope; `null` where counting them would take too long.
+    pub total: Option<u64>,
 }

@@ -67,11 +67,14 @@ async fn list(
         None => i64::MAX,
     };
     let filter = AuditFilter { actor: wanted.actor, action: wanted.action, decision: wanted.decision };
-    let rows = app.store.audit_records(&filter, before, limit).await?;
-    let total = app.store.audit_count(&filter).await?.unsigned_abs();
+    let (rows, total) = app.store.audit_page(&filter, before, limit).await?;
     let full = u32::try_from(rows.len()).is_ok_and(|count| count == limit);
     let next_cursor = rows.last().filter(|_| full).map(|last| last.sequence.to_string());
-    Ok(Json(Page { items: rows.into_iter().map(view).collect(), next_cursor, total }))
+    Ok(Json(Page {
+        items: rows.into_iter().map(view).collect(),
+        next_cursor,
+        total: total.map(i64::unsigned_abs),
+    }))
 }
 
 /// Walks the chain from its first record to its last.
@@ -82,6 +85,7 @@ async fn verify(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<AuditVerification>, ApiError> {
     everywhere(&caller)?;
+    app.auth.begin_export(&caller)?;
     Ok(Json(audit::verify(&app.store).await?))
 }
 

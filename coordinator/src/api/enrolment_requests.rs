@@ -63,7 +63,7 @@ async fn list(
     let page = PageRequest::new(wanted.limit, wanted.cursor.as_deref())?;
     let (requests, total) =
         app.store.enrolment_requests_page(wanted.state.as_deref(), page.before, page.limit.into()).await?;
-    Ok(Json(page.page(requests, total, |request| request.id)))
+    Ok(Json(page.page(requests, Some(total), |request| request.id)))
 }
 
 /// Makes the node. Compare the key's fingerprint with what the node printed first.

@@ -1,8 +1,10 @@
 //! The OpenAPI document, generated from the handlers, and a viewer of it that needs no other host.
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -88,21 +90,36 @@ async fn viewer_file(Path(file): Path<String>) -> Result<Response, ApiError> {
     if file == "start.js" {
         return Ok(asset("text/javascript; charset=utf-8", START));
     }
-    // Only these: the bundle's own page and initializer would load a foreign example.
-    let wanted = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"].contains(&file.as_str());
-    let found = if wanted {
-        utoipa_swagger_ui::serve(&file, Arc::new(utoipa_swagger_ui::Config::default()))
-            .map_err(|error| ApiError::internal(anyhow::anyhow!("the viewer's file {file}: {error}")))?
-    } else {
-        None
-    };
-    let found = found.ok_or(ApiError::NotFound("the viewer's file"))?;
-    let mut response = asset(&found.content_type, found.bytes.into_owned());
-    if found.gzpipped {
+    let found = FILES.get(file.as_str()).ok_or(ApiError::NotFound("the viewer's file"))?;
+    let mut response = asset(&found.kind, found.bytes.clone());
+    if found.zipped {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(response)
 }
+
+/// A file of the viewer's bundle; every answer shares its bytes, however many are not read (API-10).
+struct BundleFile {
+    kind: String,
+    bytes: Bytes,
+    zipped: bool,
+}
+
+/// Only these: the bundle's own page and initializer would load a foreign example.
+static FILES: LazyLock<HashMap<&str, BundleFile>> = LazyLock::new(|| {
+    let config = Arc::new(utoipa_swagger_ui::Config::default());
+    let wanted = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"];
+    let file = |name| {
+        let found = utoipa_swagger_ui::serve(name, Arc::clone(&config)).ok().flatten()?;
+        let file = BundleFile {
+            kind: found.content_type,
+            bytes: Bytes::from(found.bytes.into_owned()),
+            zipped: found.gzpipped,
+        };
+        Some((name, file))
+    };
+    wanted.into_iter().filter_map(file).collect()
+});
 
 fn asset(kind: &str, bytes: impl Into<axum::body::Body>) -> Response {
     let mut response = Response::new(bytes.into());

@@ -31,10 +31,10 @@ impl PageRequest {
     }
 
     /// The page of these rows; `number` is what the cursor counts.
-    pub fn page<T>(self, items: Vec<T>, total: i64, number: impl Fn(&T) -> i64) -> Page<T> {
+    pub fn page<T>(self, items: Vec<T>, total: Option<i64>, number: impl Fn(&T) -> i64) -> Page<T> {
         let full = u32::try_from(items.len()).is_ok_and(|count| count == self.limit);
         let next_cursor = items.last().filter(|_| full).map(|last| number(last).to_string());
-        Page { items, next_cursor, total: total.unsigned_abs() }
+        Page { items, next_cursor, total: total.map(i64::unsigned_abs) }
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn only_a_full_page_has_a_next_one() {
         let wanted = PageRequest { limit: 2, before: None };
-        assert_eq!(wanted.page(vec![9_i64, 8], 5, |row| *row).next_cursor.as_deref(), Some("8"));
-        assert_eq!(wanted.page(vec![9_i64], 1, |row| *row).next_cursor, None);
+        assert_eq!(wanted.page(vec![9_i64, 8], Some(5), |row| *row).next_cursor.as_deref(), Some("8"));
+        assert_eq!(wanted.page(vec![9_i64], Some(1), |row| *row).next_cursor, None);
     }
 }

@@ -1,7 +1,7 @@
 //! Where a request comes from: the real peer, or what a configured proxy says of it (API-08).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
@@ -58,6 +58,17 @@ impl PeerAddress {
     }
 }
 
+/// One customer's network: an IPv6 client has 2^64 addresses at hand.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -82,6 +93,14 @@ mod tests {
         assert_eq!(resolve("10.0.0.9", &["1.2.3.4"], &["10.9.0.0/16"]), "10.0.0.9");
         assert_eq!(resolve("10.0.0.9", &["1.2.3.4"], &["10.0.0.0/24"]), "1.2.3.4");
         assert_eq!(resolve("::ffff:10.0.0.9", &["1.2.3.4"], &["10.0.0.0/24"]), "1.2.3.4");
+    }
+
+    #[test]
+    fn api_03_an_ipv6_network_is_one_client() {
+        let of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2:ffff::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:10.0.0.9"), "10.0.0.9");
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl ApiError {
         Self::Invalid { field: Some(field.into()), detail: detail.into() }
     }
 
+    /// Too many; who comes back after the told time is not refused again, so that parts of a second count as one.
+    pub fn too_many(wait: std::time::Duration) -> Self {
+        Self::TooMany { retry_after_seconds: (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1) }
+    }
+
     /// An internal fault.
     pub fn internal(cause: impl Into<anyhow::Error>) -> Self {
         Self::Internal(cause.into())
@@ -136,6 +141,7 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(error = %error, "the database is not available");
                 Self::Unavailable("the database is not available; try again in a moment".to_owned())
             }
+            StoreError::TooSlow => Self::Unavailable(error.to_string()),
             StoreError::Conflict(_) => Self::Conflict("it exists already".to_owned()),
             StoreError::NulCharacter => Self::Invalid { field: None, detail: error.to_string() },
             other => Self::Internal(other.into()),

@@ -13,7 +13,7 @@ use crate::app::SharedApp;
 use crate::auth::Caller;
 
 /// How often the session is looked at; a dead one ends its streams within a second.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// While the database is away a stream goes on for so long on what was true before.
 const TRUSTED_FOR: Duration = Duration::from_mins(1);
 /// A quiet stream says so, so that proxies keep it open.
@@ -72,4 +72,17 @@ pub fn message<T: Serialize>(name: &str, data: &T) -> Result<Event, axum::Error>
 /// The comment that keeps a quiet stream open.
 pub fn keep_alive() -> KeepAlive {
     KeepAlive::new().interval(KEEP_ALIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::CHECKED_FOR;
+
+    #[test]
+    fn aut_04_api_07_a_stream_looks_at_its_session_often_enough() {
+        // What was read just before the change is believed for a while, then comes the next look.
+        assert!(LOOK_EVERY + CHECKED_FOR < Duration::from_secs(1));
+        assert!(TRUSTED_FOR <= Duration::from_mins(1));
+    }
 }

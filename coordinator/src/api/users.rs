@@ -79,7 +79,7 @@ async fn list(
     let full = u32::try_from(rows.len()).is_ok_and(|count| count == limit);
     let next_cursor = rows.last().filter(|_| full).map(|last| URL_SAFE_NO_PAD.encode(&last.username));
     let items = rows.into_iter().map(view).collect();
-    Ok(Json(Page { items, next_cursor, total: total.unsigned_abs() }))
+    Ok(Json(Page { items, next_cursor, total: Some(total.unsigned_abs()) }))
 }
 
 /// One user.

@@ -9,6 +9,9 @@ const REFRESH_COOKIE: &str = "__Host-aim-refresh";
 /// Shows that the request was made by a page of ours (API-06).
 pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-aim-csrf");
 
+/// A longer header holds no token of ours, and is not even read (AUT-03).
+const LONGEST: usize = 2 * 1024;
+
 /// How the caller shows who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
@@ -23,7 +26,7 @@ impl<'a> Credential<'a> {
     pub fn of(headers: &'a HeaderMap) -> Option<Self> {
         let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
         match (authorizations.next(), authorizations.next()) {
-            (Some(value), None) => {
+            (Some(value), None) if value.len() <= LONGEST => {
                 let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
                 scheme.eq_ignore_ascii_case("bearer").then_some(Self::Bearer(token.trim()))
             }

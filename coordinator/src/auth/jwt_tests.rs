@@ -39,6 +39,7 @@ fn with_header(ring: &KeyRing, header: &str) -> String {
 
 #[test]
 fn aut_01_one_algorithm_and_no_key_from_the_token() {
+    assert_eq!(Validation::new(ALGORITHM).algorithms, [Algorithm::ES256], "one entry");
     let ring = ring();
     let kid = ring.current.id.clone();
     assert!(

@@ -8,7 +8,8 @@ use http::HeaderMap;
 use serde_json::json;
 
 use super::lockout::canonical;
-use super::{Auth, Caller, LiveSession, csrf_matches, lock, sha256_hex, too_many};
+use super::{Auth, Caller, LiveSession, csrf_matches, lock, sha256_hex};
+use crate::api::peer::network;
 use crate::api::problem::ApiError;
 use crate::audit;
 use crate::entropy::{EntropyError, random_bytes};
@@ -26,6 +27,13 @@ pub struct Origin {
     pub source: String,
     /// The request's id.
     pub request_id: String,
+}
+
+impl Origin {
+    /// Whose guesses are counted together: an IPv6 client has a new address for each of them.
+    fn network(&self) -> String {
+        self.source.parse().map_or_else(|_| self.source.clone(), |source| network(source).to_string())
+    }
 }
 
 /// A session that was opened or refreshed: its secrets, which exist nowhere else in clear.
@@ -69,7 +77,7 @@ impl Auth {
             return Err(ApiError::LoginRefused);
         };
         lock(&self.accounts).clear(&counter);
-        lock(&self.addresses).succeeded(&origin.source);
+        lock(&self.addresses).succeeded(&origin.network());
         self.open_session(&user, request.mode, origin).await
     }
 
@@ -149,7 +157,7 @@ impl Auth {
             return Err(ApiError::invalid("current_password", "the current password is wrong"));
         }
         lock(&self.accounts).clear(&counter);
-        lock(&self.addresses).succeeded(&origin.source);
+        lock(&self.addresses).succeeded(&origin.network());
         let hash = self.passwords.hash("new_password", &request.new_password).await?;
         let now = self.clock.now();
         let change = UserChange {
@@ -173,13 +181,13 @@ impl Auth {
         let counter = if known { format!("{account} {}", origin.source) } else { account.to_owned() };
         let now = self.clock.monotonic();
         let locked = lock(&self.addresses)
-            .begin(&origin.source, now)
+            .begin(&origin.network(), now)
             .and_then(|()| lock(&self.accounts).begin(&counter, now))
             .err();
         let Some(wait) = locked else { return Ok(counter) };
         let detail = json!({"reason": "locked after too many attempts", "seconds": wait.as_secs()});
         self.audit.denied(self.anonymous("login.locked", account, origin, detail)).await;
-        Err(too_many(wait))
+        Err(ApiError::too_many(wait))
     }
 
     async fn open_session(

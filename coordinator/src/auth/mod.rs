@@ -15,7 +15,6 @@ mod session;
 pub mod templates;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use aim_common::api::auth::SessionInfo;
 use aim_common::identity::UserId;
@@ -28,6 +27,8 @@ pub use caller::Caller;
 pub use jwt::JwtError;
 pub use login::{Opened, Origin};
 pub use password::{Passwords, generate};
+#[cfg(test)]
+pub(crate) use session::CHECKED_FOR;
 pub use session::LiveSession;
 
 use self::credential::{CSRF_HEADER, Credential};
@@ -68,6 +69,7 @@ pub struct Auth {
     accounts: Mutex<Lockout<String>>,
     addresses: Mutex<Lockout<String>>,
     session_rate: Mutex<Rate<Arc<str>>>,
+    export_rate: Mutex<Rate<Arc<str>>>,
 }
 
 impl Auth {
@@ -93,6 +95,7 @@ impl Auth {
             accounts: Mutex::new(Lockout::new(PER_ACCOUNT)),
             addresses: Mutex::new(Lockout::new(PER_ADDRESS)),
             session_rate: Mutex::new(Rate::new(config.https.rates.session_per_second)),
+            export_rate: Mutex::new(Rate::new(config.https.rates.exports_per_second)),
         };
         auth.note_generated_passwords().await?;
         Ok(auth)
@@ -120,8 +123,13 @@ impl Auth {
         if matches!(credential, Credential::Cookie(_)) && !method.is_safe() {
             csrf_matches(headers, session.csrf_sha256.as_deref())?;
         }
-        lock(&self.session_rate).take(&session.id, self.clock.monotonic()).map_err(too_many)?;
+        lock(&self.session_rate).take(&session.id, self.clock.monotonic()).map_err(ApiError::too_many)?;
         Ok(session)
+    }
+
+    /// One of the requests that cost most: a whole list, a walk through a whole table (API-03).
+    pub fn begin_export(&self, caller: &Caller) -> Result<(), ApiError> {
+        lock(&self.export_rate).take(&caller.session_id, self.clock.monotonic()).map_err(ApiError::too_many)
     }
 
     /// The session is still alive, and this is what it may do now: for streams that live longer than a request.
@@ -210,10 +218,6 @@ fn csrf_matches(headers: &HeaderMap, expected_sha256: Option<&str>) -> Result<()
 
 fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
-}
-
-fn too_many(wait: Duration) -> ApiError {
-    ApiError::TooMany { retry_after_seconds: wait.as_secs().max(1) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

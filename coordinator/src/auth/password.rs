@@ -109,6 +109,53 @@ mod tests {
         assert!(passwords.hash("password", "twelve bytes\0 and more").await.is_err());
     }
 
+    /// On one thread, so that a hash on it would hold up everything else.
+    #[tokio::test(flavor = "current_thread")]
+    async fn aut_08_hashing_does_not_hold_up_the_async_executor() {
+        let passwords = Passwords::default();
+        let mut ticks = 0_u32;
+        let mut pauses = tokio::time::interval(Duration::from_millis(5));
+        let hashing = async {
+            for _ in 0..3 {
+                assert!(!passwords.matches("whatever it is", None).await.unwrap());
+            }
+        };
+        tokio::pin!(hashing);
+        loop {
+            tokio::select! {
+                () = hashing.as_mut() => break,
+                _ = pauses.tick() => ticks += 1,
+            }
+        }
+        // Three hashes take half a second at least; between them alone there would be three ticks.
+        assert!(ticks > 10, "{ticks} ticks while three hashes were computed");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn aut_08_as_many_hashes_at_once_as_there_are_cores_to_spare() {
+        let passwords = Passwords::default();
+        let places = passwords.places.available_permits();
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(places, (cores - 1).max(1), "one core is left for everything else");
+        let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let work = (0..64).map(|_| {
+            let (passwords, running, most) = (passwords.clone(), Arc::clone(&running), Arc::clone(&most));
+            tokio::spawn(async move {
+                let one = move || {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    let hashed = bcrypt::hash("whatever it is", 4);
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    hashed.is_ok()
+                };
+                assert!(passwords.compute(one).await.unwrap());
+            })
+        });
+        for done in work.collect::<Vec<_>>() {
+            done.await.unwrap();
+        }
+        assert!(most.load(Ordering::SeqCst) <= places as u64, "{most:?} at once, {places} places");
+    }
+
     #[tokio::test]
     async fn aut_08_a_damaged_hash_refuses_and_does_not_panic() {
         let passwords = Passwords::default();

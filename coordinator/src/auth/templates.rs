@@ -74,4 +74,19 @@ mod tests {
         assert!(!may("sre", "users", "create") && !may("sre", "hosts", "delete"));
         assert!(may("admin", "actions.exec", "run"));
     }
+
+    #[test]
+    fn rba_05_no_grant_on_hosts_includes_an_action_and_no_class_includes_another() {
+        let grant = |text: &str| -> Permission { text.parse().unwrap() };
+        let classes = ["actions.read", "actions.routine", "actions.exec"];
+        for class in classes {
+            for hosts in ["hosts:read:*", "hosts:update:*", "hosts:*:*", "hosts:run:*"] {
+                assert!(!grant(hosts).covers_verb(class, "run"), "{hosts} runs {class}");
+            }
+            for other in classes.into_iter().filter(|other| *other != class) {
+                assert!(!grant(&format!("{class}:run:*")).covers_verb(other, "run"), "{class} runs {other}");
+            }
+            assert!(!grant(&format!("{class}:read:*")).covers_verb(class, "run"));
+        }
+    }
 }

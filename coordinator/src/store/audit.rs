@@ -3,6 +3,7 @@
 use aim_common::units::EpochMs;
 use sha2::{Digest, Sha256};
 
+use super::deadline::{if_known, read_in_time};
 use super::{Store, StoreError, read, write};
 
 /// The hash before the first record.
@@ -201,14 +202,24 @@ impl Store {
         })
     }
 
-    /// Records below `before`, newest first.
-    pub async fn audit_records(
+    /// Records below `before`, newest first, and how many match in all.
+    pub async fn audit_page(
+        &self,
+        filter: &AuditFilter,
+        before: i64,
+        limit: u32,
+    ) -> Result<(Vec<AuditRow>, Option<i64>), StoreError> {
+        let (rows, total) = tokio::join!(self.audit_records(filter, before, limit), self.audit_count(filter));
+        Ok((rows?, if_known(total)?))
+    }
+
+    async fn audit_records(
         &self,
         filter: &AuditFilter,
         before: i64,
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        read!(self, pool => Ok(sqlx::query_as(
+        read_in_time!(self, connection => Ok(sqlx::query_as(
             "SELECT sequence, at, actor, source, action, target, decision, detail, request_id, previous_hash, \
              hash FROM audit WHERE sequence < $1 AND ($2 IS NULL OR actor = $2) \
              AND ($3 IS NULL OR action = $3) AND ($4 IS NULL OR decision = $4) \
@@ -219,20 +230,19 @@ impl Store {
         .bind(&filter.action)
         .bind(&filter.decision)
         .bind(i64::from(limit))
-        .fetch_all(pool)
+        .fetch_all(&mut *connection)
         .await?))
     }
 
-    /// How many records match.
-    pub async fn audit_count(&self, filter: &AuditFilter) -> Result<i64, StoreError> {
-        read!(self, pool => Ok(sqlx::query_scalar(
+    async fn audit_count(&self, filter: &AuditFilter) -> Result<i64, StoreError> {
+        read_in_time!(self, connection => Ok(sqlx::query_scalar(
             "SELECT COUNT(*) FROM audit WHERE ($1 IS NULL OR actor = $1) \
              AND ($2 IS NULL OR action = $2) AND ($3 IS NULL OR decision = $3)",
         )
         .bind(&filter.actor)
         .bind(&filter.action)
         .bind(&filter.decision)
-        .fetch_one(pool)
+        .fetch_one(&mut *connection)
         .await?))
     }
 

@@ -3,6 +3,7 @@
 use aim_common::api::certificates::CertificateView;
 use aim_common::units::EpochMs;
 
+use super::deadline::{if_known, read_in_time};
 use super::nodes::parse;
 use super::{Store, StoreError, read};
 use crate::keyvault::identities::{KnownCertificate, KnownNode};
@@ -57,9 +58,20 @@ impl Store {
         filter: &CertificateFilter,
         offset: i64,
         limit: i64,
-    ) -> Result<(Vec<CertificateView>, i64), StoreError> {
-        let rows: Vec<RawView> = read!(self, pool => {
-            sqlx::query_as(
+    ) -> Result<(Vec<CertificateView>, Option<i64>), StoreError> {
+        let (rows, total) =
+            tokio::join!(self.certificate_rows(filter, offset, limit), self.certificate_count(filter));
+        Ok((rows?.into_iter().map(RawView::into_view).collect::<Result<_, _>>()?, if_known(total)?))
+    }
+
+    async fn certificate_rows(
+        &self,
+        filter: &CertificateFilter,
+        offset: i64,
+        limit: i64,
+    ) -> Result<Vec<RawView>, StoreError> {
+        read_in_time!(self, connection => {
+            Ok(sqlx::query_as(
                 "SELECT serial, node_id, name, public_key_sha256, generation, not_before, not_after, state FROM \
                  (SELECT c.serial, c.node_id, n.name, n.name_canonical, c.public_key_sha256, c.generation, \
                  c.not_before, c.not_after, c.issued_at, \
@@ -73,11 +85,14 @@ impl Store {
             .bind(filter.state.as_deref())
             .bind(limit)
             .bind(offset)
-            .fetch_all(pool)
-            .await?
-        });
-        let (total,): (i64,) = read!(self, pool => {
-            sqlx::query_as(
+            .fetch_all(&mut *connection)
+            .await?)
+        })
+    }
+
+    async fn certificate_count(&self, filter: &CertificateFilter) -> Result<i64, StoreError> {
+        read_in_time!(self, connection => {
+            Ok(sqlx::query_scalar(
                 "SELECT COUNT(*) FROM \
                  (SELECT c.node_id, n.name_canonical, \
                  CASE WHEN c.state IN ('issued', 'active') AND c.not_after <= $1 THEN 'expired' ELSE c.state END \
@@ -87,10 +102,9 @@ impl Store {
             .bind(filter.now.0)
             .bind(filter.node.as_deref())
             .bind(filter.state.as_deref())
-            .fetch_one(pool)
-            .await?
-        });
-        Ok((rows.into_iter().map(RawView::into_view).collect::<Result<_, _>>()?, total))
+            .fetch_one(&mut *connection)
+            .await?)
+        })
     }
 
     /// Some certificate was ever issued.

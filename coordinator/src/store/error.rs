@@ -20,6 +20,9 @@ pub enum StoreError {
     /// It is not there, is full, or did not answer in time: the caller may try again.
     #[error("the database is not available: {0}")]
     Unavailable(sqlx::Error),
+    /// A list was asked for in a way that takes too long to answer (API-02).
+    #[error("this takes too long to find; ask for less: one node, one kind, a shorter time")]
+    TooSlow,
     /// A unique value exists already.
     #[error("{0} exists already")]
     Conflict(String),

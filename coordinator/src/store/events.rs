@@ -9,8 +9,9 @@ use aim_common::permission::Scope;
 use aim_common::units::EpochMs;
 use sqlx::QueryBuilder;
 
+use super::deadline::{if_known, read_in_time};
 use super::nodes::parse;
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, write};
 
 /// Rows that one statement of the retention deletes, so that the writer is never held for long.
 const DELETE_AT_ONCE: i64 = 5_000;
@@ -143,8 +144,19 @@ impl Store {
         filter: &EventFilter,
         before: Option<i64>,
         limit: u32,
-    ) -> Result<(Vec<EventView>, i64), StoreError> {
-        let rows: Vec<RawEvent> = read!(self, pool => {
+    ) -> Result<(Vec<EventView>, Option<i64>), StoreError> {
+        let (rows, total) = tokio::join!(self.events(filter, before, limit), self.events_count(filter));
+        let events = rows?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        Ok((events, if_known(total)?))
+    }
+
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<RawEvent>, StoreError> {
+        read_in_time!(self, connection => {
             let mut query = QueryBuilder::new(
                 "SELECT e.id, e.node_id, n.name, e.kind_name, e.severity, e.occurred_at, e.stored_at, e.boot_id, \
                  e.subject, e.message, e.attributes FROM events e JOIN nodes n ON n.id = e.node_id WHERE e.id < ",
@@ -152,17 +164,21 @@ impl Store {
             query.push_bind(before.unwrap_or(i64::MAX));
             push_filter!(query, filter);
             query.push(" ORDER BY e.id DESC LIMIT ").push_bind(i64::from(limit));
-            query.build_query_as().fetch_all(pool).await?
-        });
-        let (total,): (i64,) = read!(self, pool => {
-            let mut query = QueryBuilder::new(
-                "SELECT COUNT(*) FROM events e JOIN nodes n ON n.id = e.node_id WHERE 1 = 1",
-            );
+            Ok(query.build_query_as().fetch_all(&mut *connection).await?)
+        })
+    }
+
+    async fn events_count(&self, filter: &EventFilter) -> Result<i64, StoreError> {
+        read_in_time!(self, connection => {
+            let mut query = QueryBuilder::new("SELECT COUNT(*) FROM events e");
+            // Only a scope looks at the node; without one an index is all that is read.
+            if filter.within.is_some() {
+                query.push(" JOIN nodes n ON n.id = e.node_id");
+            }
+            query.push(" WHERE 1 = 1");
             push_filter!(query, filter);
-            query.build_query_as().fetch_one(pool).await?
-        });
-        let events = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        Ok((events, total))
+            Ok(query.build_query_scalar().fetch_one(&mut *connection).await?)
+        })
     }
 
     /// Deletes events, spool records and inventory changes stored before this time; gives the number of events.

@@ -8,6 +8,7 @@ use aim_common::wire::BoundedBytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::deadline::{if_known, read_in_time};
 use super::nodes::parse;
 use super::{Store, StoreError, read};
 
@@ -23,6 +24,7 @@ pub struct SectionRow {
 }
 
 type RawSection = (String, i64, String, i64);
+type RawChange = (i64, i64, String, String, String, String);
 
 fn section((node, tag, encoded, received_at): RawSection) -> Result<SectionRow, StoreError> {
     let damaged = |column, reason: &str| StoreError::Damaged {
@@ -72,30 +74,13 @@ impl Store {
         section: Option<&str>,
         before: Option<i64>,
         limit: u32,
-    ) -> Result<(Vec<InventoryChange>, i64), StoreError> {
-        type Raw = (i64, i64, String, String, String, String);
+    ) -> Result<(Vec<InventoryChange>, Option<i64>), StoreError> {
         let id = node.to_string();
-        let rows: Vec<Raw> = read!(self, pool => {
-            sqlx::query_as(
-                "SELECT id, at, section, path, from_value, to_value FROM inventory_changes \
-                 WHERE node_id = $1 AND id < $2 AND ($3 = '' OR section = $3) ORDER BY id DESC LIMIT $4",
-            )
-            .bind(&id)
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(section.unwrap_or_default())
-            .bind(i64::from(limit))
-            .fetch_all(pool)
-            .await?
-        });
-        let (total,): (i64,) = read!(self, pool => {
-            sqlx::query_as(
-                "SELECT COUNT(*) FROM inventory_changes WHERE node_id = $1 AND ($2 = '' OR section = $2)",
-            )
-            .bind(&id)
-            .bind(section.unwrap_or_default())
-            .fetch_one(pool)
-            .await?
-        });
+        let section = section.unwrap_or_default();
+        let (rows, total) = tokio::join!(
+            self.inventory_change_rows(&id, section, before, limit),
+            self.inventory_change_count(&id, section)
+        );
         let json = |id: i64, column, text: &str| {
             serde_json::from_str(text).map_err(|error| StoreError::Damaged {
                 table: "inventory_changes",
@@ -104,7 +89,7 @@ impl Store {
                 reason: error.to_string(),
             })
         };
-        let changes = rows
+        let changes = rows?
             .into_iter()
             .map(|(id, at, section, path, from, to)| {
                 Ok(InventoryChange {
@@ -118,6 +103,35 @@ impl Store {
                 })
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok((changes, total))
+        Ok((changes, if_known(total)?))
+    }
+
+    async fn inventory_change_rows(
+        &self,
+        node: &str,
+        section: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<RawChange>, StoreError> {
+        read_in_time!(self, connection => Ok(sqlx::query_as(
+            "SELECT id, at, section, path, from_value, to_value FROM inventory_changes \
+             WHERE node_id = $1 AND id < $2 AND ($3 = '' OR section = $3) ORDER BY id DESC LIMIT $4",
+        )
+        .bind(node)
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(section)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *connection)
+        .await?))
+    }
+
+    async fn inventory_change_count(&self, node: &str, section: &str) -> Result<i64, StoreError> {
+        read_in_time!(self, connection => Ok(sqlx::query_scalar(
+            "SELECT COUNT(*) FROM inventory_changes WHERE node_id = $1 AND ($2 = '' OR section = $2)",
+        )
+        .bind(node)
+        .bind(section)
+        .fetch_one(&mut *connection)
+        .await?))
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod certificates;
+mod deadline;
 pub mod enrolment;
 pub mod enrolment_requests;
 mod error;
@@ -124,7 +125,11 @@ impl Store {
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(opened)?;
         SQLITE_MIGRATIONS.run(&writer).await?;
-        let reader = pool(READERS).connect_with(options.read_only(true)).await.map_err(opened)?;
+        let reader = pool(READERS)
+            .after_release(|connection, _| Box::pin(deadline::Interrupt::disarm(connection)))
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(opened)?;
         Ok(Self { db: Db::Lite { writer, reader } })
     }
 

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use sqlx::QueryBuilder;
 
 use super::audit::{NewAuditRecord, append_audit};
+use super::deadline::{if_known, read_in_time};
 use super::nodes::parse;
 use super::{Store, StoreError, begin_deciding, read, write};
 use crate::keyvault::tokens::StoredToken;
@@ -160,9 +161,17 @@ impl Store {
     }
 
     /// Tokens, newest first.
-    pub async fn tokens_page(&self, filter: &TokenFilter) -> Result<(Vec<TokenView>, i64), StoreError> {
-        let rows: Vec<RawToken> = read!(self, pool => {
-            sqlx::query_as(
+    pub async fn tokens_page(
+        &self,
+        filter: &TokenFilter,
+    ) -> Result<(Vec<TokenView>, Option<i64>), StoreError> {
+        let (rows, total) = tokio::join!(self.token_rows(filter), self.token_count(filter));
+        Ok((rows?.into_iter().map(RawToken::into_view).collect::<Result<_, _>>()?, if_known(total)?))
+    }
+
+    async fn token_rows(&self, filter: &TokenFilter) -> Result<Vec<RawToken>, StoreError> {
+        read_in_time!(self, connection => {
+            Ok(sqlx::query_as(
                 "SELECT id, purpose, node_name, source_cidr, public_key_sha256, replace_node, created_at, \
                  expires_at, created_by, state FROM tokens \
                  WHERE ($1 IS NULL OR state = $1) AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
@@ -170,17 +179,18 @@ impl Store {
             .bind(filter.state.as_deref())
             .bind(filter.before)
             .bind(filter.limit)
-            .fetch_all(pool)
-            .await?
-        });
-        let (total,): (i64,) = read!(self, pool => {
-            sqlx::query_as("SELECT COUNT(*) FROM tokens WHERE ($1 IS NULL OR state = $1)")
+            .fetch_all(&mut *connection)
+            .await?)
+        })
+    }
+
+    async fn token_count(&self, filter: &TokenFilter) -> Result<i64, StoreError> {
+        read_in_time!(self, connection => {
+            Ok(sqlx::query_scalar("SELECT COUNT(*) FROM tokens WHERE ($1 IS NULL OR state = $1)")
                 .bind(filter.state.as_deref())
-                .fetch_one(pool)
-                .await?
-        });
-        let views = rows.into_iter().map(RawToken::into_view).collect::<Result<_, _>>()?;
-        Ok((views, total))
+                .fetch_one(&mut *connection)
+                .await?)
+        })
     }
 
     /// Counts a wrong signature; the fifth one revokes the token: true then.

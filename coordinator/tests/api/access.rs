@@ -59,7 +59,7 @@ fn idn_03_every_route_has_one_row_and_stands_in_the_document() {
 }
 
 /// Whether the guard or a handler's own check turned the caller away.
-async fn admitted(fixture: &Fixture, token: Option<&str>, row: &Access) -> bool {
+pub(crate) async fn admitted(fixture: &Fixture, token: Option<&str>, row: &Access) -> bool {
     let mut request = fixture.request(row.method.as_str(), &fill(row.path));
     if let Some(token) = token {
         request = request.bearer_auth(token);

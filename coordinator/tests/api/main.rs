@@ -3,14 +3,23 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod agent_certificate;
 mod audit_trail;
 mod enrolment;
 mod host;
 mod identity;
+mod bodies;
+mod event_streams;
+mod guessing;
+mod ids;
 mod keyvault;
+mod large_tables;
 mod login;
 mod nodes;
 mod release;
+mod own_scope;
+mod raw_http2;
+mod sessions;
 mod slow_clients;
 mod start;
 mod support;

@@ -25,6 +25,7 @@ pub(crate) fn config(directory: &TempDir) -> Config {
     config.https.rates.session_per_second = 10_000;
     config.https.rates.address_per_second = 10_000;
     config.https.rates.global_per_second = 10_000;
+    config.https.rates.exports_per_second = 10_000;
     config.auth.initial_password_file = Some(directory.path().join("password"));
     config
 }
@@ -35,7 +36,11 @@ impl Fixture {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), change).await
+    }
+
+    /// A coordinator on what another one left behind.
+    pub(crate) async fn start_in(directory: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(&directory);
         change(&mut config);
         let running = serve::start(config).await.unwrap();
@@ -154,5 +159,42 @@ pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.unwrap();
     let status = response.status();
     let text = response.text().await.unwrap();
+    assert_tells_nothing_internal(&text);
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// API-04, on every answer that passes here: no SQL, no path of ours, no trace.
+pub(crate) fn assert_tells_nothing_internal(text: &str) {
+    const INTERNAL: [&str; 16] = [
+        "sqlx",
+        "SELECT ",
+        "INSERT INTO",
+        "UPDATE ",
+        "no such table",
+        "constraint failed",
+        "error returned from",
+        "panicked",
+        "src/",
+        ".rs:",
+        "stack backtrace",
+        "/root/",
+        "/home/",
+        "/tmp/",
+        "coordinator.db",
+        "os error",
+    ];
+    let told = INTERNAL.iter().find(|word| text.contains(**word));
+    assert!(told.is_none(), "API-04: an answer tells {told:?}: {text}");
+}
+
+/// Welch's t of two samples of times: between -4.5 and 4.5 nobody can tell them apart.
+pub(crate) fn welch(one: &[Duration], other: &[Duration]) -> f64 {
+    let of = |sample: &[Duration]| {
+        let count = f64::from(u32::try_from(sample.len()).unwrap());
+        let mean = sample.iter().map(Duration::as_secs_f64).sum::<f64>() / count;
+        let squares = sample.iter().map(|time| (time.as_secs_f64() - mean).powi(2)).sum::<f64>();
+        (mean, squares / (count - 1.0) / count)
+    };
+    let ((one, one_variance), (other, other_variance)) = (of(one), of(other));
+    (one - other) / (one_variance + other_variance).sqrt()
 }

@@ -11,6 +11,17 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
+/// HTTP/1.1, where the `Host` header is the client's own.
+fn http1_client(fixture: &Fixture) -> reqwest::Client {
+    let roots = fixture.running.app.keyvault.ca().bundle_pem();
+    reqwest::Client::builder()
+        .tls_certs_only(reqwest::Certificate::from_pem_bundle(roots.as_bytes()).unwrap())
+        .resolve("localhost", fixture.running.https_addr)
+        .http1_only()
+        .build()
+        .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn web_01_every_answer_has_its_security_headers_and_pages_run_no_inline_code() {
     let fixture = Fixture::start().await;
@@ -59,6 +70,17 @@ async fn web_04_the_viewer_asks_no_other_host() {
     }
     let start = fixture.request("GET", "/viewer/start.js").send().await.unwrap().text().await.unwrap();
     assert!(!start.contains("://"), "{start}");
+    let style = fixture.request("GET", "/viewer/swagger-ui.css").send().await.unwrap();
+    assert!(!style.text().await.unwrap().contains("@import"));
+    // Whatever the bundle would like to load: the policy names this origin and nothing else, for every sort.
+    for path in ["/", "/viewer/start.js", "/viewer/swagger-ui-bundle.js", "/viewer/swagger-ui.css"] {
+        let response = fixture.request("GET", path).send().await.unwrap();
+        let policy = header(response.headers(), "content-security-policy").to_owned();
+        let allowed = policy.split(';').flat_map(|rule| rule.split_whitespace().skip(1));
+        for source in allowed {
+            assert!(["'none'", "'self'", "data:"].contains(&source), "{path}: {source} in {policy}");
+        }
+    }
     fixture.stop().await;
 }
 
@@ -144,18 +166,7 @@ async fn api_09_an_unknown_host_is_refused_before_anything_else() {
         ("aim.example.org.evil.org", StatusCode::MISDIRECTED_REQUEST),
         ("10.0.0.9", StatusCode::MISDIRECTED_REQUEST),
     ] {
-        // HTTP/1.1, where the header is the client's own.
-        let client = reqwest::Client::builder()
-            .tls_certs_only(
-                reqwest::Certificate::from_pem_bundle(
-                    fixture.running.app.keyvault.ca().bundle_pem().as_bytes(),
-                )
-                .unwrap(),
-            )
-            .resolve("localhost", fixture.running.https_addr)
-            .http1_only()
-            .build()
-            .unwrap();
+        let client = http1_client(&fixture);
         let request = client.get(format!("{}/api/v1/version", fixture.base)).header("host", host);
         let (status, body) = answer(request).await;
         assert_eq!(status, expected, "{host}: {body}");
@@ -192,6 +203,109 @@ async fn api_03_a_session_that_asks_too_fast_is_told_to_wait() {
     }
     assert!(refused.is_some_and(|seconds| seconds >= 1));
     assert_eq!(fixture.call(&other, "GET", "/api/v1/auth/session", None).await.0, StatusCode::OK);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_03_one_address_and_all_together_have_their_rates_whatever_they_claim_to_be() {
+    for of_address in [true, false] {
+        let fixture = Fixture::start_with(|config| {
+            let rates = &mut config.https.rates;
+            *(if of_address { &mut rates.address_per_second } else { &mut rates.global_per_second }) = 1;
+        })
+        .await;
+        let mut waits = Vec::new();
+        for n in 0..50 {
+            // API-08: nobody is somebody else by saying so.
+            let request = fixture.request("GET", "/healthz").header("x-forwarded-for", format!("10.0.0.{n}"));
+            let response = request.header("forwarded", format!("for=10.0.1.{n}")).send().await.unwrap();
+            if response.status() == StatusCode::TOO_MANY_REQUESTS {
+                waits.push(header(response.headers(), "retry-after").parse::<u64>().unwrap());
+            }
+        }
+        assert!(waits.len() > 25, "five seconds' worth at once and no more: {waits:?}");
+        assert!(waits.iter().all(|seconds| *seconds == 1), "{waits:?}");
+        fixture.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_03_exports_have_a_rate_of_their_own() {
+    let fixture = Fixture::start_with(|config| config.https.rates.exports_per_second = 1).await;
+    let admin = fixture.admin().await;
+    let other = fixture.admin().await;
+    for path in ["/api/v1/nodes?all=true", "/api/v1/audit/verify"] {
+        let mut refused = 0;
+        for _ in 0..20 {
+            let response = fixture.request("GET", path).bearer_auth(&admin).send().await.unwrap();
+            if response.status() == StatusCode::TOO_MANY_REQUESTS {
+                assert!(header(response.headers(), "retry-after").parse::<u64>().unwrap() >= 1, "{path}");
+                refused += 1;
+            }
+        }
+        assert!(refused > 0, "{path}");
+        assert_eq!(
+            fixture.call(&admin, "GET", "/api/v1/nodes", None).await.0,
+            StatusCode::OK,
+            "a page is none"
+        );
+    }
+    assert_eq!(fixture.call(&other, "GET", "/api/v1/nodes?all=true", None).await.0, StatusCode::OK);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_08_a_proxy_line_of_a_stranger_is_no_handshake() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let fixture = Fixture::start().await;
+    let mut stream = tokio::net::TcpStream::connect(fixture.running.https_addr).await.unwrap();
+    stream.write_all(b"PROXY TCP4 6.6.6.6 127.0.0.1 4242 8443\r\n").await.unwrap();
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), stream.read_to_end(&mut said)).await;
+    assert!(ended.is_ok(), "it is refused at once");
+    assert!(!said.starts_with(&[22]), "no ServerHello: {said:?}");
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_09_what_is_generated_holds_configured_names_and_never_the_requests_host() {
+    let fixture =
+        Fixture::start_with(|config| config.https.public_names = vec!["aim.example.org".into()]).await;
+    let admin = fixture.admin().await;
+    let url = format!("{}/api/keyvault/agent/generate-token", fixture.base);
+    let request = http1_client(&fixture).post(url).bearer_auth(&admin).json(&json!({"node": "gpu1"}));
+    let (status, token) = answer(request.header("host", "127.0.0.1")).await;
+    assert_eq!(status, StatusCode::OK, "{token}");
+    let join: aim_common::enrolment::JoinString = token["join"].as_str().unwrap().parse().unwrap();
+    assert!(
+        join.addresses.iter().any(|address| address.starts_with("aim.example.org:")),
+        "{:?}",
+        join.addresses
+    );
+    assert!(!join.addresses.iter().any(|address| address.contains("127.0.0.1")), "{:?}", join.addresses);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_01_bodies_and_headers_at_their_limits_are_taken() {
+    let fixture = Fixture::start().await;
+    let mut body = json!({"username": "admin", "password": fixture.admin_password}).to_string().into_bytes();
+    body.resize(1024 * 1024, b' ');
+    let request = fixture.request("POST", "/api/v1/auth/login").header("content-type", "application/json");
+    assert_eq!(answer(request.body(body.clone())).await.0, StatusCode::OK, "1 MiB");
+    body.push(b' ');
+    // Without a length, so that it is counted as it comes.
+    let chunks: Vec<Result<Vec<u8>, std::io::Error>> =
+        body.chunks(64 * 1024).map(|part| Ok(part.to_vec())).collect();
+    let streamed = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+    let request = fixture.request("POST", "/api/v1/auth/login").header("content-type", "application/json");
+    assert_eq!(answer(request.body(streamed)).await.0, StatusCode::PAYLOAD_TOO_LARGE, "1 MiB and a byte");
+    // The client adds a few headers of its own.
+    let some = (0..95)
+        .fold(fixture.request("GET", "/healthz"), |request, n| request.header(format!("x-header-{n}"), "1"));
+    assert_eq!(answer(some).await.0, StatusCode::OK);
+    let long = fixture.request("GET", "/healthz").header("x-long", "a".repeat(15_000));
+    assert_eq!(answer(long).await.0, StatusCode::OK);
     fixture.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! Rates of one address and of all together (API-03); the rate of one session is kept where sessions are known.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::peer::PeerAddress;
+use crate::api::peer::{PeerAddress, network};
 use crate::api::problem::ApiError;
 use crate::auth::rate::Rate;
 use crate::clock::SharedClock;
@@ -36,22 +36,11 @@ impl RequestRates {
     }
 }
 
-/// One customer's network: an IPv6 client has 2^64 addresses at hand.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 /// See the module.
 pub async fn limit(State(rates): State<RequestRates>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerAddress>().copied();
     match peer.map_or(Ok(()), |peer| rates.take(peer.0)) {
         Ok(()) => next.run(request).await,
-        Err(wait) => ApiError::TooMany { retry_after_seconds: wait.as_secs().max(1) }.into_response(),
+        Err(wait) => ApiError::too_many(wait).into_response(),
     }
 }

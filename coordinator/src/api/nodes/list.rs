@@ -33,6 +33,9 @@ pub(super) async fn list(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let query = NodeQuery::parse(&parameters)?;
+    if query.all {
+        app.auth.begin_export(&caller)?;
+    }
     let found = found(&app, &caller, &query);
     if query.all {
         return Ok(all(app, found));
@@ -49,7 +52,7 @@ pub(super) async fn list(
     let items: Vec<NodeSummary> = shown.iter().map(|(_, node)| node.summary(now)).collect();
     let next_cursor = shown.last().filter(|_| more).and_then(|(place, _)| cursor::write(place));
     let state = (total, items.iter().cloned().map(stable).collect::<Vec<_>>());
-    Ok(etag::answer(&headers, Page { items, next_cursor, total }, &state))
+    Ok(etag::answer(&headers, Page { items, next_cursor, total: Some(total) }, &state))
 }
 
 /// The nodes asked for, in their order.

@@ -21,6 +21,7 @@ const MAX_LABELS: usize = 16;
 
 /// The documentation of the query; the query itself is read by [`NodeQuery::parse`], because labels have names.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only documents the parameters")]
 pub(super) struct Parameters {
     /// At most so many, 1,000 at most.

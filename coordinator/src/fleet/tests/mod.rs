@@ -47,7 +47,7 @@ fn absent_cause(site: &Site, identity: &Identity) -> Option<String> {
 
 async fn count_events(site: &Site, kind: &str) -> i64 {
     let filter = EventFilter { kind: Some(kind.to_owned()), ..EventFilter::default() };
-    site.store.events_page(&filter, None, 1).await.unwrap().1
+    site.store.events_page(&filter, None, 1).await.unwrap().1.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
