@@ -12,6 +12,8 @@ pub mod event;
 pub mod hostlist;
 pub mod identity;
 pub mod inventory;
+pub mod json;
+pub mod log;
 pub mod metric;
 pub mod permission;
 pub mod protocol;

@@ -236,6 +236,10 @@ fn inj_02_deep_json_in_a_join_string_is_refused() {
     for deep in ["[".repeat(6000), format!("{{\"addresses\":{}", "[".repeat(6000)), "{\"a\":".repeat(2000)] {
         assert!(matches!(refused(&around(&deep)), JoinError::Damaged(_)));
     }
+    // What the parser would still take is refused by its depth.
+    let nested = |levels: usize| format!("{{\"addresses\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    assert_eq!(refused(&around(&nested(32))), JoinError::Damaged("nested too deep"));
+    assert_eq!(refused(&around(&nested(31))), JoinError::Damaged("fields missing or unknown"));
 }
 
 proptest! {
