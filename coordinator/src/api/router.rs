@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -46,11 +46,40 @@ pub fn build(app: SharedApp, hosts: KnownHosts) -> Router {
         .layer(from_fn_with_state(rates, rate::limit))
         .layer(from_fn_with_state(hosts, host::check))
         .layer(from_fn(limits::headers))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
-            let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            ApiError::internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
-        }))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(SharedApp::clone(&app), exchange::exchange))
         .with_state(app)
+}
+
+/// A handler that panics costs its own request and nothing else (SUP-05).
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    ApiError::internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::{Request, StatusCode};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sup_05_a_handler_that_panics_costs_its_own_request_only() {
+        let router = Router::new()
+            .route("/panics", get(|| async { if true { panic!("on purpose") } else { "" } }))
+            .route("/works", get(|| async { "works" }))
+            .layer(CatchPanicLayer::custom(panicked));
+        for (path, status) in [
+            ("/works", StatusCode::OK),
+            ("/panics", StatusCode::INTERNAL_SERVER_ERROR),
+            ("/works", StatusCode::OK),
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            assert_eq!(router.clone().oneshot(request).await.unwrap().status(), status, "{path}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod audit_checkpoints;
 mod audit_trail;
 mod host;
 mod keyvault;
