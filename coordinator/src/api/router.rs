@@ -37,6 +37,11 @@ pub fn routes() -> (Router<SharedApp>, utoipa::openapi::OpenApi) {
 pub fn build(app: SharedApp, hosts: KnownHosts) -> Router {
     let (routes, _) = routes();
     let table = AccessTable::new(resources().iter().flat_map(|resource| (resource.access)()));
+    layered(routes, table, app, hosts)
+}
+
+/// These routes behind every layer.
+pub fn layered(routes: Router<SharedApp>, table: AccessTable, app: SharedApp, hosts: KnownHosts) -> Router {
     let rates = RequestRates::new(app.config.https.rates, SharedClock::clone(&app.clock));
     routes
         // The last one added runs first.
@@ -56,30 +61,4 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     ApiError::internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Body;
-    use axum::routing::get;
-    use http::{Request, StatusCode};
-    use tower::ServiceExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn sup_05_a_handler_that_panics_costs_its_own_request_only() {
-        let router = Router::new()
-            .route("/panics", get(|| async { if true { panic!("on purpose") } else { "" } }))
-            .route("/works", get(|| async { "works" }))
-            .layer(CatchPanicLayer::custom(panicked));
-        for (path, status) in [
-            ("/works", StatusCode::OK),
-            ("/panics", StatusCode::INTERNAL_SERVER_ERROR),
-            ("/works", StatusCode::OK),
-        ] {
-            let request = Request::get(path).body(Body::empty()).unwrap();
-            assert_eq!(router.clone().oneshot(request).await.unwrap().status(), status, "{path}");
-        }
-    }
 }

@@ -168,7 +168,9 @@ impl Witness {
                 continue;
             }
             let fields = [&checkpoint.sequence.to_string(), &checkpoint.hash, &checkpoint.at.0.to_string()];
-            if !self.verifies("checkpoint", &fields.map(String::as_str), &checkpoint.signature) {
+            if checkpoint.public_key != self.public_key()
+                || !self.verifies("checkpoint", &fields.map(String::as_str), &checkpoint.signature)
+            {
                 return Err(refuse("the checkpoint was not signed by this coordinator's audit key"));
             }
             if found
@@ -241,11 +243,14 @@ mod tests {
         let both = BTreeMap::from([(5, "aa".to_owned()), (9, "bb".to_owned())]);
         assert_eq!(read(&whole, 0).unwrap(), both);
         assert_eq!(read(&whole, 6).unwrap().len(), 1);
-        for (from, to) in
-            [("\"bb\"", "\"cc\""), ("\"sequence\":9", "\"sequence\":8"), ("\"at\":2", "\"at\":3")]
-        {
+        for (from, to) in [
+            ("\"bb\"", "\"cc\""),
+            ("\"sequence\":9", "\"sequence\":8"),
+            (".002Z", ".003Z"),
+            (&*ours.public_key(), &"0".repeat(64)),
+        ] {
             let error = read(&whole.replace(from, to), 0).unwrap_err();
-            assert!(matches!(error, WitnessError::NotSigned { line: 2, .. }), "{from}: {error}");
+            assert!(matches!(error, WitnessError::NotSigned { line: 1 | 2, .. }), "{from}: {error}");
         }
         assert!(matches!(read(&format!("x{whole}"), 0), Err(WitnessError::NotSigned { line: 1, .. })));
         let foreign = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ mod access;
 mod audit_checkpoints;
 mod audit_trail;
 mod host;
+mod hostile_texts;
 mod keyvault;
 mod login;
 mod nodes;
