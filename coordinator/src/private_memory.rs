@@ -2,6 +2,7 @@
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// No core file, no debugger of the same user, and no swapping where the limit of locked memory allows it; gives in
 /// words what the system refused.
@@ -14,7 +15,7 @@ pub fn keep() -> Vec<String> {
         refused.push(format!("debuggers could not be kept out: {error}"));
     }
     // Under a limit a later allocation would fail: better swapped than ended.
-    if getrlimit(Resource::Memlock).current.is_none() {
+    if getrlimit(Resource::Memlock).current.is_none() || may_lock_beyond_the_limit() {
         // On fault: only what is used is locked, and nothing is made resident for it.
         let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
         if let Err(error) = mlockall(all) {
@@ -22,6 +23,10 @@ pub fn keep() -> Vec<String> {
         }
     }
     refused
+}
+
+fn may_lock_beyond_the_limit() -> bool {
+    capabilities(None).is_ok_and(|held| held.effective.contains(CapabilitySet::IPC_LOCK))
 }
 
 #[cfg(test)]

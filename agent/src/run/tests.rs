@@ -86,6 +86,6 @@ async fn sup_05_each_task_that_dies_ends_the_agent_by_name() {
     let (_open, events) = mpsc::channel(1);
     let mut link: LinkTask = tokio::spawn(async { panic!("on purpose") });
     let error = ended(&mut agent, &mut link, events).await;
-    assert!(matches!(&error, RunError::Link(why) if why.contains("panic")), "{error}");
+    assert!(matches!(&error, RunError::Link(why) if why.contains("on purpose")), "{error}");
     agent.end().await;
 }
