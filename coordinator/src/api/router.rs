@@ -57,6 +57,7 @@ pub fn layered(routes: Router<SharedApp>, table: AccessTable, app: SharedApp, ho
 }
 
 /// A handler that panics costs its own request and nothing else (SUP-05).
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives the panic away")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
