@@ -39,9 +39,8 @@ fn identity() -> Identity {
 }
 
 fn agent(dir: &TempDir) -> Agent {
-    let mut config = Config::default();
-    config.state_dir = dir.path().join("state");
-    config.runtime_dir = dir.path().join("run");
+    let (state_dir, runtime_dir) = (dir.path().join("state"), dir.path().join("run"));
+    let config = Config { state_dir, runtime_dir, ..Config::default() };
     std::fs::create_dir_all(&config.runtime_dir).unwrap();
     let (roots, clock) = (Roots::default(), Arc::new(SystemClock::new()) as SharedClock);
     let mut probes = ProbesConfig::new(config.gpu.clone(), config.filesystems.clone());
