@@ -10,6 +10,7 @@ pub mod identity;
 pub mod inventory;
 pub mod link;
 pub mod log;
+pub mod private_memory;
 pub mod probe;
 pub mod report;
 pub mod run;

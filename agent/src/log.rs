@@ -1,23 +1,91 @@
-//! The agent's own messages: one line each on standard error, for the journal. A field's text cannot forge a line (INJ-08).
+//! The agent's own messages: one line each on standard error, for the journal. A field's text cannot forge a line
+//! (INJ-08), and a journal that does not read stops neither heartbeats nor the end of the process (LOG-05).
 
 use std::fmt::{self, Write as _};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use aim_common::log::LogQueue;
+pub use aim_common::log::escape;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Starts the log; `stamped` puts the time in front, for terminals without a journal.
-pub fn start(filter: &str, stamped: bool) -> Result<(), String> {
+/// Bytes that wait for a slow journal; a node's memory is there for its jobs.
+const WAITING_BYTES: usize = 256 * 1024;
+/// At the end of the process: for what still waits.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Panics of this process so far.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// The running log; its end waits a moment for what is not written yet.
+#[derive(Debug)]
+pub struct Log(Lines);
+
+/// Starts the log; `stamped` puts the level in front, for terminals without a journal.
+pub fn start(filter: &str, stamped: bool) -> Result<Log, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter {filter:?}: {error}"))?;
+    let lines = Lines(Arc::new(LogQueue::new(WAITING_BYTES)));
+    let queue = Arc::clone(&lines.0);
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || queue.write_to(io::stderr()))
+        .map_err(|error| format!("the log's thread cannot be started: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(lines.clone())
         .event_format(OneLine { stamped })
         .try_init()
-        .map_err(|error| format!("the log cannot be started: {error}"))
+        .map_err(|error| format!("the log cannot be started: {error}"))?;
+    // The usual hook would wait for a blocked journal, in whatever thread it was.
+    std::panic::set_hook(Box::new(|panic| {
+        let panics = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(%panic, panics, "a part of the agent panicked");
+    }));
+    Ok(Log(lines))
+}
+
+impl Log {
+    /// Says why the process ends, in the words of the command line.
+    pub fn last_words(&self, reason: &dyn fmt::Display) {
+        self.0.0.push(format!("aim-agent: {reason}").as_bytes());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.0.flush(LAST_WORDS);
+    }
+}
+
+/// Hands each event to the thread that writes.
+#[derive(Debug, Clone)]
+struct Lines(Arc<LogQueue>);
+
+impl io::Write for Lines {
+    /// tracing gives each event in one call.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.0.push(event);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }
 
 struct OneLine {
@@ -74,37 +142,6 @@ impl Visit for Line {
             self.message.push_str(value);
         } else {
             let _ = write!(self.fields, " {}={value:?}", field.name());
-        }
-    }
-}
-
-/// The text with everything escaped that could end, hide or colour a line.
-pub fn escape(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        let hostile = character.is_control()
-            || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{feff}')
-            || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if hostile {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn inj_08_no_text_leaves_its_line(text in "\\PC*|.*|(\r|\n|\u{1b}|\0|\u{2028}|\u{85}|a)*") {
-            let line = escape(&text);
-            let forged = line.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
-            prop_assert!(!forged, "{:?}", line);
         }
     }
 }

@@ -331,10 +331,14 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_name_cannot_leave_its_folder() {
+    fn inj_07_a_profile_name_cannot_leave_its_folder() {
         let dir = ConfigDir::at(Path::new("/nowhere"));
-        for name in ["../x", "a/b", "", ".hidden", "a b", "a\0"] {
+        let long = "a".repeat(65);
+        let encoded = ["%2e%2e%2fx", "%252e%252e", "..%00", "a%2fb", "C:x", "a\\b", "\u{ff0e}\u{ff0e}", "é"];
+        let plain = ["../x", "a/b", "/etc/passwd", "", ".", "..", ".hidden", "a b", "a\0", "a\n", &long];
+        for name in plain.into_iter().chain(encoded) {
             assert!(dir.credentials(name).is_err(), "{name:?}");
         }
+        assert!(dir.credentials("lab-1.example_a").is_ok());
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Plain data and pure functions: no sockets, no clock, no randomness, no async runtime. Time and random bytes
 //! are parameters.
+// What a peer sends reaches this code: no index and no slice without a check (SUP-02).
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod api;
 pub mod backoff;
@@ -12,6 +14,8 @@ pub mod event;
 pub mod hostlist;
 pub mod identity;
 pub mod inventory;
+pub mod json;
+pub mod log;
 pub mod metric;
 pub mod permission;
 pub mod protocol;

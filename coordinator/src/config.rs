@@ -33,6 +33,8 @@ pub struct Config {
     pub auth: Auth,
     /// Enrolment and the CA.
     pub keyvault: KeyVault,
+    /// The audit trail.
+    pub audit: Audit,
     /// How long history is kept.
     pub retention: Retention,
     /// The coordinator's own log.
@@ -141,13 +143,22 @@ pub struct KeyVault {
     pub outstanding_tokens_max: u32,
 }
 
+/// The audit trail.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// File of the signed checkpoints, best on another machine's disk; `<state_dir>/audit-checkpoints.jsonl` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_file: Option<PathBuf>,
+}
+
 /// How long history is kept.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Days that events are kept.
     pub events_days: u32,
-    /// Days that audit records shall be kept. Not acted on in this version: every record is kept.
+    /// Days that audit records are kept; 0 = for ever. The trail tells of the deletion, signed.
     pub audit_days: u32,
 }
 
@@ -168,6 +179,7 @@ impl Default for Config {
             https: Https::default(),
             auth: Auth::default(),
             keyvault: KeyVault::default(),
+            audit: Audit::default(),
             retention: Retention::default(),
             log: Log::default(),
         }
@@ -304,6 +316,9 @@ impl Config {
                 "keyvault.admission_without_database_seconds",
                 "nodes are admitted without the database for at most 3600 seconds",
             );
+        }
+        if self.audit.checkpoint_file.as_ref().is_some_and(|file| !file.is_absolute()) {
+            return refuse("audit.checkpoint_file", "give an absolute path");
         }
         let rates = &self.https.rates;
         let all = [

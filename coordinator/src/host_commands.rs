@@ -10,7 +10,7 @@ use aim_common::units::EpochMs;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::audit;
+use crate::audit::{self, Witness};
 use crate::auth::lockout::canonical;
 use crate::auth::{Passwords, generate};
 use crate::clock::SystemClock;
@@ -27,8 +27,9 @@ use crate::store::users::{UserChange, UserOutcome};
 
 /// Checks the chain of the audit trail.
 pub async fn audit_verify(config: &Config) -> anyhow::Result<AuditVerification> {
+    let witness = Witness::load(config)?;
     let store = existing_store(config).await?;
-    let verification = audit::verify(&store).await;
+    let verification = audit::verify(&store, &witness).await;
     store.close().await;
     Ok(verification?)
 }

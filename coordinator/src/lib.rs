@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod keyvault;
 pub mod log;
 pub mod private_file;
+pub mod private_memory;
 pub mod seal;
 pub mod serve;
 pub mod store;

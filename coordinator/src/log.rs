@@ -3,61 +3,83 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use aim_common::log::LogQueue;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines waiting for a slow reader: 4,096 of at most 4 KiB are 16 MiB (LOG-05).
-const WAITING_LINES: usize = 4_096;
-/// The longest line; the rest is cut and marked.
-const LINE_BYTES: usize = 4_096;
+/// Bytes that wait for a slow reader (LOG-05).
+const WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// At the end of the process: for what still waits.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
-static DROPPED: OnceLock<Arc<AtomicU64>> = OnceLock::new();
+static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
+static PANICS: AtomicU64 = AtomicU64::new(0);
 
 /// Lines dropped because the reader was too slow.
 pub fn dropped_lines() -> u64 {
-    DROPPED.get().map_or(0, |dropped| dropped.load(Ordering::Relaxed))
+    QUEUE.get().map_or(0, |queue| queue.dropped())
 }
 
+/// Panics of this process so far.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// The running log; its end waits a moment for what is not written yet.
+#[derive(Debug)]
+pub struct Log(Arc<LogQueue>);
+
 /// Starts logging; `filter` is a level or a list of `target=level`.
-pub fn start(filter: &str) -> Result<(), String> {
+pub fn start(filter: &str) -> Result<Log, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter: {error}"))?;
-    let (lines, waiting) = sync_channel::<Vec<u8>>(WAITING_LINES);
+    let queue = Arc::clone(QUEUE.get_or_init(|| Arc::new(LogQueue::new(WAITING_BYTES))));
+    let writing = Arc::clone(&queue);
     std::thread::Builder::new()
         .name("log".to_owned())
-        .spawn(move || {
-            for line in waiting {
-                // There is nowhere left to report that the log cannot be written.
-                let _ = std::io::stderr().lock().write_all(&line);
-            }
-        })
+        .spawn(move || writing.write_to(std::io::stderr()))
         .map_err(|error| format!("the log's thread cannot be started: {error}"))?;
-    let dropped = Arc::clone(DROPPED.get_or_init(Arc::default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(Lines { lines, dropped })
+        .with_writer(Lines(Arc::clone(&queue)))
         .try_init()
-        .map_err(|error| format!("logging was started twice: {error}"))
+        .map_err(|error| format!("logging was started twice: {error}"))?;
+    note_panics();
+    Ok(Log(queue))
+}
+
+/// Each panic is logged and counted (SUP-05). The usual hook would wait for a blocked reader, in whatever thread it was.
+fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%panic, "a task panicked");
+    }));
+}
+
+impl Log {
+    /// Says why the process ends, in the words of the command line.
+    pub fn last_words(&self, reason: &str) {
+        self.0.push(format!("aim-coordinator: {reason}").as_bytes());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush(LAST_WORDS);
+    }
 }
 
 /// Hands whole lines to the writing thread.
-#[derive(Clone)]
-struct Lines {
-    lines: SyncSender<Vec<u8>>,
-    dropped: Arc<AtomicU64>,
-}
+#[derive(Debug, Clone)]
+struct Lines(Arc<LogQueue>);
 
 impl Write for Lines {
     /// tracing gives each event in one call.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.lines.try_send(one_line(event))
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.0.push(event);
         Ok(event.len())
     }
 
@@ -74,58 +96,29 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// The event as exactly one line: control and line-separating characters are escaped (INJ-08).
-fn one_line(event: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(event);
-    let mut line = String::with_capacity(text.len() + 8);
-    for character in text.trim_end_matches('\n').chars() {
-        if line.len() >= LINE_BYTES - 16 {
-            line.push_str(" [cut]");
-            break;
-        }
-        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}') {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line.push('\n');
-    line.into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    proptest! {
-        #[test]
-        fn inj_08_any_event_is_one_printable_line(event in any::<String>()) {
-            let line = String::from_utf8(one_line(event.as_bytes())).unwrap();
-            let (body, end) = line.split_at(line.len() - 1);
-            prop_assert_eq!(end, "\n");
-            let forges = |c: char| c.is_control() || ('\u{2028}'..='\u{2029}').contains(&c);
-            prop_assert!(!body.chars().any(forges));
-            prop_assert!(line.len() <= LINE_BYTES);
-        }
-
-        #[test]
-        fn inj_08_any_bytes_are_one_line(event in proptest::collection::vec(any::<u8>(), 0..8_192)) {
-            let line = one_line(&event);
-            prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
-        }
-    }
-
     #[test]
-    fn log_05_a_blocked_reader_costs_lines_and_not_time_or_memory() {
-        let (lines, waiting) = sync_channel(WAITING_LINES);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let mut writer = Lines { lines, dropped: Arc::clone(&dropped) };
-        for _ in 0..WAITING_LINES + 5 {
-            writer.write_all(b"a line\n").unwrap();
-        }
-        assert_eq!(dropped.load(Ordering::Relaxed), 5);
-        drop(waiting);
+    fn sup_05_a_panic_is_logged_and_counted_wherever_it_happens() {
+        let queue = Arc::new(LogQueue::new(WAITING_BYTES));
+        let subscriber = tracing_subscriber::fmt().with_writer(Lines(Arc::clone(&queue))).finish();
+        let usual = std::panic::take_hook();
+        note_panics();
+        let before = panics();
+        let task = std::thread::spawn(|| {
+            tracing::subscriber::with_default(subscriber, || panic!("on purpose\nforged line"));
+        });
+        assert!(task.join().is_err());
+        std::panic::set_hook(usual);
+        assert!(panics() > before);
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        std::thread::spawn(move || queue.write_to(writer));
+        let mut line = [0; 4_096];
+        let count = std::io::Read::read(&mut reader, &mut line).unwrap();
+        let line = std::str::from_utf8(&line[..count]).unwrap();
+        assert!(line.contains("a task panicked") && line.contains("on purpose\\nforged line"), "{line}");
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aim_coordinator::clock::{Clock, SystemClock};
 use aim_coordinator::config::Config;
-use aim_coordinator::{host_commands, log, serve};
+use aim_coordinator::{host_commands, log, private_memory, serve};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -103,7 +103,9 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    // Before anything secret is read; `serve` says later what the system did not allow.
+    let not_private = private_memory::keep();
+    match run(Cli::parse(), &not_private) {
         Ok(code) => code,
         Err(error) => fail(EX_SOFTWARE, &format!("{error:#}")),
     }
@@ -116,7 +118,7 @@ fn fail(code: u8, message: &str) -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "output of a command")]
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: Cli, not_private: &[String]) -> anyhow::Result<ExitCode> {
     if cli.print_default_config {
         print!("{}", Config::print_default()?);
         return Ok(ExitCode::SUCCESS);
@@ -133,7 +135,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Serve { initial_password_file }) => {
             config.auth.initial_password_file = initial_password_file.or(config.auth.initial_password_file);
-            serve_until_signal(config)
+            serve_until_signal(config, not_private)
         }
         Some(Command::SaltKey { command: SaltKeyCommand::Import { file, replace } }) => {
             let now = SystemClock::new().now();
@@ -165,11 +167,19 @@ fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resu
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
-fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {
-    if let Err(error) = log::start(&config.log.filter) {
-        return Ok(fail(EX_CONFIG, &error));
+fn serve_until_signal(config: Config, not_private: &[String]) -> anyhow::Result<ExitCode> {
+    let log = match log::start(&config.log.filter) {
+        Ok(log) => log,
+        Err(error) => return Ok(fail(EX_CONFIG, &error)),
+    };
+    // Not by `fail`: a reader that does not read must not keep a dead coordinator from ending.
+    let end = |code, reason: &str| {
+        log.last_words(reason);
+        Ok(ExitCode::from(code))
+    };
+    for reason in not_private {
+        tracing::warn!("{reason}");
     }
-    keep_memory_private();
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -177,7 +187,7 @@ fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut running = match serve::start(config).await {
             Ok(running) => running,
-            Err(error) => return Ok(fail(EX_CONFIG, &error.to_string())),
+            Err(error) => return end(EX_CONFIG, &error.to_string()),
         };
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let died = tokio::select! {
@@ -192,13 +202,13 @@ fn serve_until_signal(config: Config) -> anyhow::Result<ExitCode> {
             () = running.shutdown() => {}
             () = async { tokio::time::sleep(limit.unwrap_or_default()).await }, if limit.is_some() => {}
             // A second signal does not wait.
-            _ = terminate.recv() => return Ok(fail(EX_SOFTWARE, "stopped at once by a second signal")),
-            _ = interrupt.recv() => return Ok(fail(EX_SOFTWARE, "stopped at once by a second signal")),
+            _ = terminate.recv() => return end(EX_SOFTWARE, "stopped at once by a second signal"),
+            _ = interrupt.recv() => return end(EX_SOFTWARE, "stopped at once by a second signal"),
         }
-        Ok(match died {
-            Some(died) => fail(EX_SOFTWARE, &died.to_string()),
-            None => ExitCode::SUCCESS,
-        })
+        match died {
+            Some(died) => end(EX_SOFTWARE, &died.to_string()),
+            None => Ok(ExitCode::SUCCESS),
+        }
     })
 }
 
@@ -208,17 +218,5 @@ fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files could not be raised");
-    }
-}
-
-/// No core file and no debugger: memory holds the CA's key (LOG-06).
-fn keep_memory_private() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core files could not be switched off");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "debuggers could not be kept out");
     }
 }

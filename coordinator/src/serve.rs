@@ -18,7 +18,7 @@ use crate::api;
 use crate::api::layers::host::KnownHosts;
 use crate::api::server::{HttpServer, tls};
 use crate::app::{App, SharedApp};
-use crate::audit::Audit;
+use crate::audit::{Audit, Keeper, Witness, WitnessError};
 use crate::auth::{Auth, JwtError, bootstrap};
 use crate::clock::{SharedClock, SystemClock};
 use crate::conditions::Conditions;
@@ -72,6 +72,9 @@ pub enum StartError {
     /// The key that seals secrets in the database cannot be used.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The key that signs the audit trail's checkpoints cannot be used.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
     /// The signing key of access tokens cannot be used.
     #[error(transparent)]
     Jwt(#[from] JwtError),
@@ -150,7 +153,18 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let seal = SealingKey::load_or_create(&config.state_dir.join(SEALING_KEY))?;
     let password_file = config.auth.initial_password_file.as_deref();
     bootstrap::first_start(&store, password_file, &config.state_dir, clock.now()).await?;
-    let audit = Arc::new(Audit::new(store.clone(), Arc::clone(&clock)));
+    let witness = Arc::new(Witness::load_or_create(&config)?);
+    let audit = Arc::new(Audit::new(store.clone(), Arc::clone(&clock), Arc::clone(&witness)));
+    let fence = Arc::clone(&keyvault);
+    let keeper = Keeper {
+        store: store.clone(),
+        clock: Arc::clone(&clock),
+        conditions: Arc::clone(&conditions),
+        witness,
+        days: config.retention.audit_days,
+        is_fenced: Box::new(move || fence.fence().fenced),
+    };
+    tasks.spawn("audit", keeper.run(stop.clone()));
     let auth = Auth::open(
         &config,
         store.clone(),

@@ -1,6 +1,9 @@
 #!/bin/bash
 # Fails where the dependency tree holds what the architecture forbids (threat model SUP; deny.toml says why).
+#   dependency-guard.sh [RULES]
+# Enters: the lock file, and the rules (deny.toml). Leaves: what is wrong, on stderr. Needs no network.
 set -euo pipefail
+rules=$(realpath "${1:-$(dirname "$0")/../../deny.toml}")
 cd "$(dirname "$0")/../.."
 
 tree() { cargo tree --locked --target x86_64-unknown-linux-gnu -e normal,build --prefix none -f '{p}' "$@" | awk '{ print $1, $2 }' | sort -u; }
@@ -26,5 +29,38 @@ for heavy in aws-lc-rs aws-lc-sys sqlx axum utoipa; do
     if grep -q "^$heavy " <<<"$agent"; then refuse "$heavy is in the agent's tree"; fi
 done
 
-((failures == 0)) && echo "dependency guard: one rustls, ring only in the agent, nothing banned"
+# Licences: an SPDX expression counts when the allowed ones alone make it true.
+allowed=$(sed -n '/^allow = \[/,/^\]/p' "$rules" | grep -o '"[^"]*"' | tr -d '"')
+is_allowed() {
+    local expression=${1//\// OR } sum='' word
+    # An exception belongs to the name before it.
+    expression=$(sed -E 's/ WITH /+WITH+/g; s/([()])/ \1 /g' <<<"$expression")
+    for word in $expression; do
+        case $word in
+            '(' | ')') sum+=$word ;;
+            OR) sum+='||' ;;
+            AND) sum+='&&' ;;
+            *) if grep -qxF "${word//+WITH+/ WITH }" <<<"$allowed"; then sum+=1; else sum+=0; fi ;;
+        esac
+    done
+    [[ $sum =~ ^[01\|\&()]+$ ]] && (($sum))
+}
+licences=0
+while IFS='|' read -r package licence; do
+    [[ $package == aim-* ]] && continue
+    licences=$((licences + 1))
+    is_allowed "$licence" || refuse "${package%% (*} has the licence '${licence:-none}', which deny.toml does not allow"
+done < <(cargo tree --locked --offline --workspace --target x86_64-unknown-linux-gnu -e normal,build,dev --prefix none -f '{p}|{l}' | sed 's/ (\*)$//; /^$/d' | sort -u)
+((licences > 100)) || refuse "only $licences licences were looked at"
+
+# An exception to an advisory has an owner, and an end that has not come.
+today=$(date -u +%F)
+while read -r exception; do
+    id=$(grep -o 'id = "[^"]*"' <<<"$exception")
+    until=$(sed -nE 's/.*until ([0-9]{4}-[0-9]{2}-[0-9]{2}).*/\1/p' <<<"$exception")
+    [[ $exception == *'"owner: '* ]] || refuse "the exception $id names no owner"
+    [[ -n $until && ! $until < $today ]] || refuse "the exception $id has no end ('until YYYY-MM-DD') or is past it"
+done < <(sed -n '/^ignore = \[/,/^\]/p' "$rules" | grep 'id = ')
+
+((failures == 0)) && echo "dependency guard: one rustls, ring only in the agent, nothing banned, $licences licences allowed"
 exit "$failures"

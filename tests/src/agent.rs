@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -126,6 +126,12 @@ impl Agent {
         let mut command = self.command(&["run"]);
         change(&mut command);
         self.program = Some(Program::start(&self.name, command, &self.log_path()));
+    }
+
+    /// Starts it with its log going elsewhere.
+    pub fn serve_into(&mut self, log: Stdio) {
+        let command = self.command(&["run"]);
+        self.program = Some(Program::start_into(&self.name, command, &self.log_path(), log));
     }
 
     /// The running program.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aim_common::identity::Sha256Digest;
@@ -134,6 +134,14 @@ impl Coordinator {
     /// Starts it.
     pub fn serve_without_waiting(&mut self) {
         self.program = Some(Program::start("aim-coordinator", self.serve_command(), &self.log_path()));
+    }
+
+    /// Starts it with its log going elsewhere, and waits until it is ready.
+    #[track_caller]
+    pub fn serve_into(&mut self, log: Stdio) {
+        let program = Program::start_into("aim-coordinator", self.serve_command(), &self.log_path(), log);
+        self.program = Some(program);
+        self.await_ready();
     }
 
     /// Starts it where it is expected to refuse; gives how it ended.

@@ -41,9 +41,14 @@ pub struct Program {
 
 impl Program {
     /// Starts it in a process group of its own; the output is appended to the log.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> Self {
+    pub fn start(name: &str, command: Command, log: &Path) -> Self {
+        let errors = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        Self::start_into(name, command, log, errors.into())
+    }
+
+    /// The same with its errors, and so its log, going elsewhere.
+    pub fn start_into(name: &str, mut command: Command, log: &Path, errors: Stdio) -> Self {
         let output = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let errors = output.try_clone().unwrap();
         let child = command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = child.unwrap_or_else(|error| panic!("starting {name}: {error}"));
         Self { name: name.to_owned(), child, log: log.to_owned() }
@@ -87,6 +92,20 @@ impl Program {
     pub fn terminate(&mut self, deadline: Duration) -> Option<i32> {
         self.signal(Signal::TERM);
         self.wait(deadline).code()
+    }
+
+    /// A line of `/proc/PID/status`, without its name: `VmRSS` gives `1234 kB`.
+    #[track_caller]
+    pub fn status(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
+    }
+
+    /// The same as a number of KiB.
+    #[track_caller]
+    pub fn status_kib(&self, name: &str) -> u64 {
+        self.status(name).trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Everything it wrote so far.

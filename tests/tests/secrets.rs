@@ -227,6 +227,14 @@ fn flow(dir: &TempDir, coordinator: &Coordinator, trace: impl Fn(&mut toml::Tabl
     for (name, file) in [("the root key", "ca/root.key"), ("the issuing key", "ca/issuing.key")] {
         secrets.push(private_key(name, &fs::read_to_string(coordinator.state_dir().join(file)).unwrap()));
     }
+    // What is told to whoever asks is looked through as well.
+    for (name, path) in
+        [("metrics", "/metrics"), ("readiness", "/readyz"), ("audit", "/api/v1/audit?limit=1000")]
+    {
+        let answer = admin.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        fs::write(dir.path().join(name), answer.text).unwrap();
+    }
     agent.stop();
     secrets
 }

@@ -55,9 +55,13 @@ pub(super) struct Args {
     user: String,
 }
 
-pub(super) fn main(args: &Args, config: &Config) -> Exit {
-    if let Err(error) = aim_agent::log::start(&config.log.filter, true) {
-        return fail(Exit::Config, &error);
+pub(super) fn main(args: &Args, config: &Config, not_private: &[String]) -> Exit {
+    let _log = match aim_agent::log::start(&config.log.filter, true) {
+        Ok(log) => log,
+        Err(error) => return fail(Exit::Config, &error),
+    };
+    for reason in not_private {
+        tracing::warn!("{reason}");
     }
     if let Err(error) = files::ensure_private_dir(&config.state_dir) {
         return fail(Exit::Failed, &error);

@@ -78,9 +78,11 @@ pub(crate) fn main() -> Exit {
         Ok(config) => config,
         Err(error) => return fail(Exit::Config, &error),
     };
+    // Before anything secret is read; `run` and `enroll` say later what the system did not allow.
+    let not_private = aim_agent::private_memory::keep();
     match command {
-        Command::Enroll(args) => enroll::main(&args, &config),
-        Command::Run => run::main(config),
+        Command::Enroll(args) => enroll::main(&args, &config, &not_private),
+        Command::Run => run::main(config, &not_private),
         Command::Status(args) => status::main(&args, &config),
         Command::Report(args) => report::main(&args, &config),
         Command::Check => check::main(&config),

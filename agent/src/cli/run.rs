@@ -5,17 +5,19 @@ use std::time::Duration;
 use aim_agent::config::Config;
 use aim_agent::exit::Exit;
 use aim_agent::run::{RunError, run};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use super::{fail, runtime};
 
-pub(super) fn main(config: Config) -> Exit {
+pub(super) fn main(config: Config, not_private: &[String]) -> Exit {
     // The journal stamps the lines itself.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    if let Err(error) = aim_agent::log::start(&config.log.filter, !journal) {
-        return fail(Exit::Config, &error);
+    let log = match aim_agent::log::start(&config.log.filter, !journal) {
+        Ok(log) => log,
+        Err(error) => return fail(Exit::Config, &error),
+    };
+    for reason in not_private {
+        tracing::warn!("{reason}");
     }
-    keep_key_out_of_dumps();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(exit) => return exit,
@@ -25,16 +27,10 @@ pub(super) fn main(config: Config) -> Exit {
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
         Ok(()) => Exit::Ok,
-        Err(error @ RunError::NotEnrolled) => fail(Exit::NotEnrolled, &error),
-        Err(error) => fail(Exit::Failed, &error),
-    }
-}
-
-/// A core dump or a debugger of the same user would show the node's key.
-fn keep_key_out_of_dumps() {
-    let no_core = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    let not_dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    if let Err(error) = no_core.and(not_dumpable) {
-        tracing::warn!(%error, "this process may be dumped");
+        // Not by `fail`: a journal that nobody reads must not keep a dead agent from ending.
+        Err(error) => {
+            log.last_words(&error);
+            if matches!(error, RunError::NotEnrolled) { Exit::NotEnrolled } else { Exit::Failed }
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! Never: blocks its caller, sends anything before Welcome, trusts a server without the coordinator's name, listens.
 //!
 //! [`connect`] and [`serve`] need nothing of the agent's process, so that many sessions fit into one.
+// What a peer sends reaches this code: no index and no slice without a check (SUP-02).
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 mod addresses;
 mod connection;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::kinds::{FILESYSTEM, GPU};
 use super::supervision::Pace;
@@ -88,6 +89,12 @@ impl Probes {
     pub fn set_live(&self, live: bool) {
         let interval = if live { LIVE_INTERVAL.min(self.calm_interval) } else { self.calm_interval };
         self.gpu_interval.send_if_modified(|now| std::mem::replace(now, interval) != interval);
+    }
+
+    /// The tasks that own the helpers, by the helper's name; none ends before the shutdown (SUP-05).
+    pub fn tasks(&self) -> impl Iterator<Item = (&'static str, AbortHandle)> {
+        let gpu = self.gpu.iter().map(|(supervisor, _)| supervisor.task());
+        gpu.chain(self.filesystems.iter().map(|(supervisor, _)| supervisor.task()))
     }
 
     /// Waits until every helper has answered once, or will not: for `report --once` and `check`. The caller bounds it.

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::frame;
 use super::messages::{Ask, Keyed, Reply};
@@ -79,6 +79,11 @@ impl Supervisor {
         let machine = Supervision::new(pace, clock.monotonic());
         let shell = Shell { launch, clock, conversation, machine, helper: None, round: 0 };
         Self { kind, stop, task: tokio::spawn(shell.run(interval, stopped)) }
+    }
+
+    /// Which helper it owns, and its task.
+    pub fn task(&self) -> (&'static str, AbortHandle) {
+        (self.kind, self.task.abort_handle())
     }
 
     /// Closes the helper's stdin and waits a bounded time; a helper that is stuck in a call is left to itself.

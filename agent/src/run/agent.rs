@@ -9,7 +9,7 @@ use aim_common::protocol::{GpuProcesses, Record, SeriesTable};
 use aim_common::units::EpochMs;
 use aim_common::wire::{BoundedString, BoundedVec};
 use tokio::sync::watch;
-use tokio::task::JoinError;
+use tokio::task::{AbortHandle, JoinError};
 
 use super::acklog::AckLog;
 use super::conditions::{Conditions, RENEWAL_FAILED, SPOOL_QUARANTINED, SPOOL_UNAVAILABLE};
@@ -477,6 +477,11 @@ impl Agent {
                 return;
             }
         }
+    }
+
+    /// The tasks of its probes; one that has ended will never tell anything again.
+    pub(super) fn probes_tasks(&self) -> impl Iterator<Item = (&'static str, AbortHandle)> {
+        self.probes.tasks()
     }
 
     /// Ends the probes and says in the status that nothing runs any more.

@@ -66,6 +66,9 @@ pub enum RunError {
     /// The link's task ended by itself.
     #[error("the link to the coordinator ended unexpectedly: {0}")]
     Link(String),
+    /// The task that owns a helper process ended by itself.
+    #[error("the task of the {0} probe ended unexpectedly; the agent ends so that it is restarted whole")]
+    Probe(&'static str),
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -143,6 +146,9 @@ async fn work(
             }
         }
         agent.turn();
+        if let Some((name, _)) = agent.probes_tasks().find(|(_, task)| task.is_finished()) {
+            return Err(RunError::Probe(name));
+        }
     }
 }
 
@@ -163,3 +169,6 @@ impl Stop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

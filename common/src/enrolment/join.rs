@@ -84,6 +84,9 @@ impl FromStr for JoinString {
             return Err(JoinError::Damaged("too long"));
         }
         let json = URL_SAFE_NO_PAD.decode(body).map_err(|_| JoinError::Damaged("not base64url"))?;
+        if crate::json::is_too_deep(&json) {
+            return Err(JoinError::Damaged("nested too deep"));
+        }
         let wire: Wire =
             serde_json::from_slice(&json).map_err(|_| JoinError::Damaged("fields missing or unknown"))?;
         if wire.addresses.is_empty() || wire.addresses.len() > MAX_ADDRESSES {

@@ -24,11 +24,7 @@ pub struct BoundedString<const MAX: usize>(String);
 impl<const MAX: usize> BoundedString<MAX> {
     /// Takes the text, cut at a character border where it is too long.
     pub fn truncated(text: &str) -> Self {
-        let mut end = text.len().min(MAX);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        Self(text[..end].to_owned())
+        Self(text.get(..text.floor_char_boundary(MAX)).unwrap_or_default().to_owned())
     }
 
     /// The text.

@@ -78,16 +78,16 @@ impl Header {
 
     /// Reads and checks an envelope; every bound is tested before anything is allocated.
     pub fn from_bytes(bytes: [u8; HEADER_LEN]) -> Result<Self, FrameError> {
-        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        if u16_at(0) != MAGIC {
+        let [m0, m1, p0, p1, k0, k1, f0, f1, l0, l1, l2, l3] = bytes;
+        if u16::from_le_bytes([m0, m1]) != MAGIC {
             return Err(FrameError::Magic);
         }
-        let protocol = ProtocolVersion(u16_at(2));
+        let protocol = ProtocolVersion(u16::from_le_bytes([p0, p1]));
         if protocol < ProtocolVersion::MIN || protocol > ProtocolVersion::MAX {
             return Err(FrameError::Protocol(protocol));
         }
-        let kind = KindNumber(u16_at(4));
-        let flags = u16_at(6);
+        let kind = KindNumber(u16::from_le_bytes([k0, k1]));
+        let flags = u16::from_le_bytes([f0, f1]);
         if flags & !FLAG_SKIPPABLE != 0 {
             return Err(FrameError::Flags(flags));
         }
@@ -97,7 +97,7 @@ impl Header {
             None if skippable => MAX_PAYLOAD,
             None => return Err(FrameError::UnknownKind(kind)),
         };
-        let claimed = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        let claimed = u32::from_le_bytes([l0, l1, l2, l3]);
         if claimed > max {
             return Err(FrameError::TooLong { claimed, max });
         }

@@ -242,12 +242,28 @@ fn a_damaged_join_string_is_refused_and_not_repeated() {
     }
 }
 
+/// A type without this does not compile here.
+fn wiped_at_its_end<T: zeroize::ZeroizeOnDrop>() {}
+
+#[test]
+fn log_06_every_type_of_a_secret_is_wiped_after_use() {
+    wiped_at_its_end::<Secret>();
+    wiped_at_its_end::<TokenId>();
+    wiped_at_its_end::<Nonce>();
+    wiped_at_its_end::<TokenSignature>();
+    wiped_at_its_end::<TokenKey>();
+}
+
 #[test]
 fn inj_02_deep_json_in_a_join_string_is_refused() {
     // As deep as the length allows, in the place of a known key.
     for deep in ["[".repeat(6000), format!("{{\"addresses\":{}", "[".repeat(6000)), "{\"a\":".repeat(2000)] {
         assert!(matches!(refused(&around(&deep)), JoinError::Damaged(_)));
     }
+    // What the parser would still take is refused by its depth.
+    let nested = |levels: usize| format!("{{\"addresses\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    assert_eq!(refused(&around(&nested(32))), JoinError::Damaged("nested too deep"));
+    assert_eq!(refused(&around(&nested(31))), JoinError::Damaged("fields missing or unknown"));
 }
 
 proptest! {

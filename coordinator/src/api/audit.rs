@@ -14,7 +14,7 @@ use super::access::permission;
 use super::extract::{Json, Query};
 use super::problem::ApiError;
 use crate::app::SharedApp;
-use crate::audit;
+use crate::audit::VerifyError;
 use crate::auth::Caller;
 use crate::store::audit::{AuditFilter, AuditRow};
 
@@ -86,7 +86,10 @@ async fn verify(
 ) -> Result<Json<AuditVerification>, ApiError> {
     everywhere(&caller)?;
     app.auth.begin_export(&caller)?;
-    Ok(Json(audit::verify(&app.store).await?))
+    app.audit.verify().await.map(Json).map_err(|error| match error {
+        VerifyError::Store(error) => error.into(),
+        VerifyError::Witness(error) => ApiError::internal(error),
+    })
 }
 
 /// Records have no owner, so that only a grant for all of them counts.

@@ -4,7 +4,6 @@ use aim_common::api::auth::{
     ChangePasswordRequest, LoginMode, LoginRequest, LoginResponse, RefreshRequest, SessionInfo,
 };
 use aim_common::units::EpochMs;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::{Extensions, HeaderMap, Method, StatusCode};
@@ -13,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::Resource;
 use super::access::{public, session};
-use super::extract::Json;
+use super::extract::{Json, OptionalJson};
 use super::layers::guard::origin;
 use super::problem::ApiError;
 use crate::app::SharedApp;
@@ -64,9 +63,9 @@ async fn refresh(
     State(app): State<SharedApp>,
     headers: HeaderMap,
     extensions: Extensions,
-    body: Result<Option<axum::Json<RefreshRequest>>, JsonRejection>,
+    OptionalJson(body): OptionalJson<RefreshRequest>,
 ) -> Result<Response, ApiError> {
-    let in_body = body?.and_then(|axum::Json(request)| request.refresh_token);
+    let in_body = body.and_then(|request| request.refresh_token);
     let origin = origin(&extensions);
     let opened = match (&in_body, refresh_cookie(&headers)) {
         (Some(token), _) => app.auth.refresh(token, None, &origin).await?,

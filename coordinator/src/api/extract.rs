@@ -1,5 +1,6 @@
 //! axum's extractors with refusals in the form of problems.
 
+use aim_common::json::{MAX_DEPTH, is_too_deep};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
@@ -7,10 +8,36 @@ use http::StatusCode;
 
 use super::problem::ApiError;
 
-/// A JSON body; its `Content-Type` must say so (a cross-site form cannot).
-#[derive(Debug, FromRequest)]
-#[from_request(via(axum::Json), rejection(ApiError))]
+/// A JSON body; its `Content-Type` must say so (a cross-site form cannot), and it may not nest too deep (INJ-02).
+#[derive(Debug)]
 pub struct Json<T>(pub T);
+
+impl<T, S> FromRequest<S> for Json<T>
+where
+    T: serde::de::DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = whole(Request::from_parts(parts.clone(), body), state).await?;
+        if is_too_deep(&bytes) {
+            let detail = format!("lists and objects nest at most {MAX_DEPTH} deep");
+            return Err(ApiError::Invalid { field: None, detail });
+        }
+        let request = Request::from_parts(parts, bytes.into());
+        Ok(Self(axum::Json::from_request(request, state).await?.0))
+    }
+}
+
+/// The body, which the layers around the handler have bounded.
+async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge,
+        _ => ApiError::Invalid { field: None, detail: "the body could not be read".to_owned() },
+    })
+}
 
 /// A JSON body, or no body at all.
 #[derive(Debug)]
@@ -25,12 +52,7 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let request = Request::from_parts(parts.clone(), body);
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge,
-                _ => ApiError::Invalid { field: None, detail: "the body could not be read".to_owned() },
-            })?;
+        let bytes = whole(Request::from_parts(parts.clone(), body), state).await?;
         if bytes.is_empty() {
             return Ok(Self(None));
         }

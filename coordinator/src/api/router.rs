@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -37,6 +37,11 @@ pub fn routes() -> (Router<SharedApp>, utoipa::openapi::OpenApi) {
 pub fn build(app: SharedApp, hosts: KnownHosts) -> Router {
     let (routes, _) = routes();
     let table = AccessTable::new(resources().iter().flat_map(|resource| (resource.access)()));
+    layered(routes, table, app, hosts)
+}
+
+/// These routes behind every layer.
+pub fn layered(routes: Router<SharedApp>, table: AccessTable, app: SharedApp, hosts: KnownHosts) -> Router {
     let rates = RequestRates::new(app.config.https.rates, SharedClock::clone(&app.clock));
     routes
         // The last one added runs first.
@@ -46,11 +51,15 @@ pub fn build(app: SharedApp, hosts: KnownHosts) -> Router {
         .layer(from_fn_with_state(rates, rate::limit))
         .layer(from_fn_with_state(hosts, host::check))
         .layer(from_fn(limits::headers))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
-            let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            ApiError::internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
-        }))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(SharedApp::clone(&app), exchange::exchange))
         .with_state(app)
+}
+
+/// A handler that panics costs its own request and nothing else (SUP-05).
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives the panic away")]
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    ApiError::internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
 }

@@ -90,6 +90,8 @@ async fn metrics(State(app): State<SharedApp>) -> Response {
     let _ = writeln!(text, "aim_link_skipped_total{{what=\"series\"}} {series}");
     let _ = writeln!(text, "# TYPE aim_log_lines_dropped_total counter");
     let _ = writeln!(text, "aim_log_lines_dropped_total {}", crate::log::dropped_lines());
+    let _ = writeln!(text, "# TYPE aim_panics_total counter");
+    let _ = writeln!(text, "aim_panics_total {}", crate::log::panics());
     let _ = writeln!(text, "# TYPE aim_uptime_seconds gauge");
     let _ = writeln!(text, "aim_uptime_seconds {}", app.clock.monotonic().as_secs());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

@@ -38,17 +38,15 @@ impl Share {
 pub(super) struct DeniedLimiter {
     sources: HashMap<String, Share>,
     all: Share,
+    swept: Duration,
 }
 
 impl DeniedLimiter {
     /// Whether a refusal of this source is recorded now, and how many were left out before it.
     pub(super) fn admit(&mut self, source: &str, now: Duration) -> Option<u64> {
-        if self.sources.len() >= REMEMBERED {
-            self.sources.retain(|_, share| now.saturating_sub(share.began) < WINDOW);
-            if self.sources.len() >= REMEMBERED {
-                self.all.left_out += 1;
-                return None;
-            }
+        if self.sources.len() >= REMEMBERED && !self.sweep(now) {
+            self.all.left_out += 1;
+            return None;
         }
         let share = self.sources.entry(source.to_owned()).or_insert(Share { began: now, ..Share::default() });
         let of_source = share.take(PER_SOURCE, now)?;
@@ -57,6 +55,15 @@ impl DeniedLimiter {
             return None;
         };
         Some(of_source + of_all)
+    }
+
+    /// Forgets sources that were quiet, once a second at most: a flood must not cost a walk each time.
+    fn sweep(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.swept) >= Duration::from_secs(1) {
+            self.swept = now;
+            self.sources.retain(|_, share| now.saturating_sub(share.began) < WINDOW);
+        }
+        self.sources.len() < REMEMBERED
     }
 }
 

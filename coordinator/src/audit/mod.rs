@@ -1,18 +1,24 @@
 //! Who did what: records of every change and every refusal, and the check of their chain.
 //!
-//! Enters: what was decided, by whom, on what. Leaves: rows of the audit trail, and whether it is whole. Never: a
-//! secret in a detail, a change that becomes durable without its record, a flood that pushes out what was before.
+//! Enters: what was decided, by whom, on what. Leaves: rows of the audit trail, signed checkpoints of it outside the
+//! database, and whether it is whole. Never: a secret in a detail, a change that becomes durable without its record, a
+//! flood that pushes out what was before, a deletion that the trail does not tell of.
 
 mod denied;
+mod keeper;
 mod verify;
+mod witness;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use aim_common::api::audit::AuditVerification;
 use aim_common::units::EpochMs;
 use serde_json::json;
 
 use self::denied::DeniedLimiter;
-pub use self::verify::verify;
+pub use self::keeper::{Keeper, prune};
+pub use self::verify::{VerifyError, verify};
+pub use self::witness::{Witness, WitnessError};
 use crate::auth::Caller;
 use crate::clock::SharedClock;
 use crate::store::audit::{Decision, NewAuditRecord};
@@ -42,13 +48,24 @@ pub fn allowed(
 pub struct Audit {
     store: Store,
     clock: SharedClock,
+    witness: Arc<Witness>,
     limiter: Mutex<DeniedLimiter>,
 }
 
 impl Audit {
     /// Writes to this store.
-    pub fn new(store: Store, clock: SharedClock) -> Self {
-        Self { store, clock, limiter: Mutex::new(DeniedLimiter::default()) }
+    pub fn new(store: Store, clock: SharedClock, witness: Arc<Witness>) -> Self {
+        Self { store, clock, witness, limiter: Mutex::new(DeniedLimiter::default()) }
+    }
+
+    /// Checks the whole trail.
+    pub async fn verify(&self) -> Result<AuditVerification, VerifyError> {
+        verify(&self.store, &self.witness).await
+    }
+
+    /// The key and the checkpoint file.
+    pub fn witness(&self) -> &Arc<Witness> {
+        &self.witness
     }
 
     /// Records a refusal unless its source had its share; how many were left out is told with the next one.

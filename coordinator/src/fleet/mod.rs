@@ -3,6 +3,8 @@
 //! Enters: datagrams of agents, whose identity is their certificate. Leaves: reports and records to `inventory/`,
 //! presence, answers on the same session. Never: a word about another node, an internal text in a close reason, an
 //! identity taken from an address or a message.
+// What a peer sends reaches this code: no index and no slice without a check (SUP-02).
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod control;
 mod counters;

@@ -52,6 +52,9 @@ fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+/// The attribute of an event whose time was not believed: what the node said, in epoch milliseconds.
+const TOLD_TIME: &str = "told_time_ms";
+
 /// A time that can be written; a node's clock may say anything (INJ-09).
 fn believable(at: EpochMs) -> EpochMs {
     EpochMs(at.0.clamp(0, EpochMs::MAX.0))
@@ -287,16 +290,22 @@ impl Plan {
 }
 
 fn event_row(node: NodeId, origin: (SpoolId, i64), event: &Event) -> EventRow {
+    let occurred = believable(event.occurred);
+    let mut attributes: BTreeMap<_, _> =
+        event.attributes.iter().map(|(name, value)| (storable(name), storable(value))).collect();
+    if occurred != event.occurred {
+        attributes.insert(TOLD_TIME.to_owned(), event.occurred.0.to_string());
+    }
     EventRow {
         node,
         origin: Some(origin),
         kind: event.kind,
         severity: event.severity,
-        occurred: believable(event.occurred),
+        occurred,
         boot_id: Some(event.boot_id),
         subject: storable(&event.subject),
         message: storable(&event.message),
-        attributes: event.attributes.iter().map(|(name, value)| (storable(name), storable(value))).collect(),
+        attributes,
     }
 }
 
@@ -376,6 +385,11 @@ mod tests {
             plan.add_batch(&Batch { node: node(), spool: SpoolId::from_random([2; 16]), records }, None);
             let stored = plan.group.events.first().unwrap();
             prop_assert!((0..=EpochMs::MAX.0).contains(&stored.occurred.0));
+            // Clamped is said; what can be is stored as it was told.
+            let told = stored.attributes.get(TOLD_TIME).cloned();
+            let believed = (0..=EpochMs::MAX.0).contains(&occurred);
+            prop_assert_eq!(told, (!believed).then(|| occurred.to_string()));
+            prop_assert!(!believed || stored.occurred.0 == occurred);
             prop_assert_eq!(&stored.subject, "a\u{fffd}b");
         }
     }

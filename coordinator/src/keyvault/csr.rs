@@ -144,8 +144,19 @@ mod tests {
     fn pki_05_size_is_checked_before_anything_is_parsed() {
         assert_eq!(public_key_of_der(&vec![0x30; MAX_CSR_BYTES + 1]), Err(CsrError::TooLarge));
         assert_eq!(public_key_of_pem(&"A".repeat(MAX_CSR_BYTES + 1)), Err(CsrError::TooLarge));
-        // The deepest nesting that fits is an error and no stack overflow (INJ-02).
+    }
+
+    #[test]
+    fn inj_02_the_deepest_nesting_that_fits_a_request_is_an_error_and_no_stack_overflow() {
         assert_eq!(public_key_of_der(&[0x30, 0x80].repeat(MAX_CSR_BYTES / 2)), Err(CsrError::Malformed));
+        // Definite lengths, each around the next.
+        let mut der = vec![0x05, 0x00];
+        while der.len() + 5 <= MAX_CSR_BYTES {
+            let length = u16::try_from(der.len()).unwrap().to_be_bytes();
+            der.splice(0..0, [0x30, 0x82, length[0], length[1]]);
+        }
+        assert_eq!(public_key_of_der(&der), Err(CsrError::Malformed));
+        assert_eq!(public_key_of_der(&[0x30, 0x80].repeat(100_000)), Err(CsrError::TooLarge));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use aim_common::units::EpochMs;
 use sha2::{Digest, Sha256};
 
 use super::deadline::{if_known, read_in_time};
-use super::{Store, StoreError, read, write};
+use super::{Store, StoreError, begin_deciding, read, write};
 
 /// The hash before the first record.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -256,5 +256,32 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(pool)
         .await?))
+    }
+
+    /// Deletes the oldest records that are all from before `before`, at most `most`, once one is from before `overdue`;
+    /// gives the last one deleted. The record that `signed` makes of its sequence and hash is appended with it.
+    pub async fn audit_prune(
+        &self,
+        before: EpochMs,
+        overdue: EpochMs,
+        most: i64,
+        signed: impl Fn(i64, &str) -> NewAuditRecord,
+    ) -> Result<Option<i64>, StoreError> {
+        write!(self, pool => {
+            let mut tx = begin_deciding!(self, pool);
+            let oldest: Vec<(i64, i64, String)> =
+                sqlx::query_as("SELECT sequence, at, hash FROM audit ORDER BY sequence LIMIT $1")
+                    .bind(most)
+                    .fetch_all(&mut *tx)
+                    .await?;
+            // Whole from the first one on: a chain has no holes, whatever the clock said meanwhile.
+            let ended = oldest.iter().take_while(|(_, at, _)| *at < before.0).last();
+            let is_due = oldest.first().is_some_and(|(_, at, _)| *at < overdue.0);
+            let Some((through, _, hash)) = ended.filter(|_| is_due) else { return Ok(None) };
+            append_audit!(self, &mut tx, &signed(*through, hash))?;
+            sqlx::query("DELETE FROM audit WHERE sequence <= $1").bind(through).execute(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(Some(*through))
+        })
     }
 }

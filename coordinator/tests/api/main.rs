@@ -4,6 +4,7 @@
 
 mod access;
 mod agent_certificate;
+mod audit_checkpoints;
 mod audit_trail;
 mod enrolment;
 mod host;
@@ -12,6 +13,7 @@ mod bodies;
 mod event_streams;
 mod guessing;
 mod ids;
+mod hostile_texts;
 mod keyvault;
 mod large_tables;
 mod login;

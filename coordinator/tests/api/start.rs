@@ -5,6 +5,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use aim_coordinator::api::layers::guard::AccessTable;
+use aim_coordinator::api::layers::host::KnownHosts;
+use aim_coordinator::api::peer::PeerAddress;
+use aim_coordinator::api::{access, router};
+use aim_coordinator::app::SharedApp;
 use aim_coordinator::serve;
 
 use crate::support::{Fixture, client, config};
@@ -156,6 +161,30 @@ async fn qui_14_a_dead_endpoint_ends_the_coordinator_within_5_s() {
     };
     // The main function ends the process with 70 then, or after 4 s of waiting for the others.
     drop(tokio::time::timeout(Duration::from_secs(5), whole).await.expect("within 5 s"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sup_05_a_handler_that_panics_costs_its_own_request_only() {
+    use axum::routing::get;
+    use tower::ServiceExt;
+    let fixture = Fixture::start().await;
+    let routes = axum::Router::new()
+        .route("/panics", get(|| async { if true { panic!("on purpose: secret") } else { "" } }))
+        .route("/works", get(|| async { "works" }));
+    let table = AccessTable::new(["/panics", "/works"].map(|path| access::public(http::Method::GET, path)));
+    let app = SharedApp::clone(&fixture.running.app);
+    let router = router::layered(routes, table, app, KnownHosts::new([]));
+    for (path, status) in [("/works", 200), ("/panics", 500), ("/works", 200)] {
+        let request = http::Request::get(path)
+            .header("host", "localhost")
+            .extension(PeerAddress("127.0.0.1".parse().unwrap()))
+            .body(axum::body::Body::empty());
+        let answer = router.clone().oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"), "{body:?}");
+    }
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
