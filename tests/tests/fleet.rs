@@ -24,11 +24,13 @@ fn names(nodes: &[Value]) -> BTreeSet<String> {
 
 #[track_caller]
 fn await_all_present(api: &Api, fleet: &mut Fleet) -> Vec<Value> {
-    until("all nodes are present with live values", PRESENT_WITHIN, || {
+    until("all nodes are present with inventory and live values", PRESENT_WITHIN, || {
         assert!(fleet.program().is_running(), "the simulator ended");
         let nodes = list(api);
-        let is_live =
-            |node: &&Value| node["presence"]["state"] == "present" && node["cpu_utilization"].is_number();
+        let is_live = |node: &&Value| {
+            let is_whole = node["gpus_total"] == 8 && node["cpu_utilization"].is_number();
+            node["presence"]["state"] == "present" && is_whole
+        };
         (nodes.iter().filter(is_live).count() == NODES as usize).then_some(nodes)
     })
 }
@@ -44,7 +46,6 @@ fn inv_1_200_nodes_survive_a_storm_and_what_was_acknowledged_is_stored() {
     let nodes = await_all_present(&api, &mut fleet);
     assert_eq!(names(&nodes), Fleet::names(NODES), "the list is exact");
     for node in &nodes {
-        assert_eq!(node["gpus_total"], 8, "{node}");
         assert!(node["memory_used_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{node}");
     }
     let (code, summary) = fleet.finish();

@@ -75,9 +75,9 @@ pub(super) async fn run(agent: &mut Agent, opened: &Opened) -> After {
     let mut wish = agent.start.wish.clone();
     let outcome = tokio::select! {
         outcome = perform(agent, opened, attack) => outcome,
-        _ = wish.wait_for(|wish| wish.state != State::Connected) => Outcome::HeldBack,
+        // The run ends: nothing is known of this one.
+        _ = wish.wait_for(|wish| wish.state != State::Connected) => return leave(opened),
     };
-    opened.connection.close(CloseCode::Done.code().into(), b"");
     let tally = &agent.fleet.tally;
     match outcome {
         Outcome::Cut => {
@@ -90,6 +90,11 @@ pub(super) async fn run(agent: &mut Agent, opened: &Opened) -> After {
             tally.unpunished.add(1);
         }
     }
+    leave(opened)
+}
+
+fn leave(opened: &Opened) -> After {
+    opened.connection.close(CloseCode::Done.code().into(), b"");
     After::BackOff
 }
 

@@ -74,7 +74,7 @@ impl Backlog {
     pub(super) fn pass(&mut self, now: Duration, wall: EpochMs) -> u32 {
         let mut dropped = 0;
         while self.next <= now {
-            let ago = i64::try_from((now - self.next).as_millis()).unwrap_or(i64::MAX);
+            let ago = i64::try_from(now.saturating_sub(self.next).as_millis()).unwrap_or(i64::MAX);
             let length = self.next.saturating_sub(self.began).as_millis();
             let interval_ms = u32::try_from(length).unwrap_or(u32::MAX).max(1);
             self.waiting.push_back((wall.plus_ms(ago.saturating_neg()), interval_ms));

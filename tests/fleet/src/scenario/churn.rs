@@ -25,7 +25,7 @@ fn plan(shape: &Shape) -> Plan {
     let mut random = Random::new(shape.seed);
     let own_sockets = (shape.touched() / SILENT_ONE_IN).min(MAX_OWN_SOCKETS);
     let last = shape.part(LAST_LEAVE_PERCENT);
-    let longest = LONGEST.min(shape.duration - last);
+    let longest = LONGEST.min(shape.duration.saturating_sub(last));
     let per_minute = u64::try_from(shape.touched()).unwrap_or(u64::MAX).max(1);
     let every = Duration::from_mins(1) / u32::try_from(per_minute).unwrap_or(u32::MAX);
     let mut back_at = vec![Duration::ZERO; shape.nodes];
