@@ -91,6 +91,19 @@ pub fn token_traces(file: &Path) -> BTreeMap<String, TokenTrace> {
     })
 }
 
+/// Every record that came from a node: its node, spool and sequence.
+pub fn records(file: &Path) -> Vec<(String, String, u64)> {
+    runtime().block_on(async {
+        let options = SqliteConnectOptions::new().filename(file).read_only(true);
+        let mut connection = options.connect().await.unwrap();
+        let rows = sqlx::query("SELECT node_id, spool_id, sequence FROM spool_records")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get::<i64, _>(2).unsigned_abs())).collect()
+    })
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -301,13 +301,17 @@ impl Streams {
 
 /// Why a renewal gave nothing.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RenewalError {
+pub enum RenewalError {
+    /// The stream broke, or no answer came in time.
     #[error("the stream of the renewal: {0}")]
     Stream(String),
+    /// The request could not be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The answer is not one.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The request is longer than the protocol allows.
     #[error("the request is too long")]
     TooLong,
 }

@@ -22,9 +22,10 @@ use aim_common::units::EpochMs;
 use tokio::sync::mpsc;
 
 pub use addresses::resolve;
-pub use connection::{Ended, LinkError, Opened, Served, connect, serve};
+pub use connection::{Ended, LinkError, Opened, RenewalError, Served, connect, serve};
+pub use renew::{Issued, Renewal, RenewalFailure};
 pub use session::{Effect, Session, WELCOME_WITHIN};
-pub use supervisor::{Link, LinkEnd, SupervisorOptions, supervise};
+pub use supervisor::{BACKOFF, Link, LinkEnd, REFUSED_DELAY, SupervisorOptions, supervise};
 pub use transport::{client_config, client_socket, endpoint};
 
 /// Frames that may wait for one stream; more would only be memory, since the network takes no more.

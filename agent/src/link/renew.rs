@@ -12,21 +12,26 @@ use crate::identity::{Identity, IdentityParts, KeyError, NodeKey, UnfitIdentity}
 
 /// Why there is no new certificate; the old one is as good as before.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RenewalFailure {
+pub enum RenewalFailure {
+    /// No key or no request could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// No answer came.
     #[error(transparent)]
     Answer(#[from] RenewalError),
+    /// The coordinator said no.
     #[error("the coordinator refused the renewal: {0:?}")]
     Refused(RenewRefusal),
+    /// It is not a certificate for this node and key.
     #[error("the renewed certificate is not taken: {0}")]
     Unfit(#[from] UnfitIdentity),
+    /// It cannot be written.
     #[error("the renewed certificate cannot be kept: {0}")]
     Store(String),
 }
 
 /// A new pair, not yet checked.
-pub(super) struct Issued {
+pub struct Issued {
     key: NodeKey,
     chain: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
@@ -34,7 +39,7 @@ pub(super) struct Issued {
 
 impl Issued {
     /// The pair as an identity: for the same node, and its chain leads to roots that are known already.
-    pub(super) fn into_identity(self, former: &Identity) -> Result<Identity, RenewalFailure> {
+    pub fn into_identity(self, former: &Identity) -> Result<Identity, RenewalFailure> {
         let parts = IdentityParts {
             node_id: former.node_id,
             node_name: former.node_name.clone(),
@@ -52,7 +57,7 @@ impl Issued {
 type Answer = Pin<Box<dyn Future<Output = Result<RenewResponse, RenewalError>> + Send>>;
 
 /// When to renew, and the question under way.
-pub(super) struct Renewal {
+pub struct Renewal {
     due: EpochMs,
     asked: Option<(NodeKey, Answer)>,
     /// The session has its renewed certificate; the next one will renew that.
@@ -60,7 +65,8 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    pub(super) fn at(due: EpochMs) -> Self {
+    /// Nothing is asked; to be renewed at this time.
+    pub fn at(due: EpochMs) -> Self {
         Self { due, asked: None, done: false }
     }
 
@@ -69,12 +75,13 @@ impl Renewal {
         self.done = true;
     }
 
-    pub(super) fn due(&self) -> EpochMs {
+    /// When.
+    pub fn due(&self) -> EpochMs {
         self.due
     }
 
     /// Sleeps until it may be due; for ever while an answer is awaited.
-    pub(super) fn wait(&self, now: EpochMs, longest: Duration) -> impl Future<Output = ()> + Send + use<> {
+    pub fn wait(&self, now: EpochMs, longest: Duration) -> impl Future<Output = ()> + Send + use<> {
         let idle = self.asked.is_none() && !self.done;
         let left = Duration::from_millis(u64::try_from(self.due.since_ms(now)).unwrap_or_default());
         async move {
@@ -87,7 +94,7 @@ impl Renewal {
     }
 
     /// Makes a key and asks for its certificate.
-    pub(super) fn ask(&mut self, opened: &Opened) -> Result<(), RenewalFailure> {
+    pub fn ask(&mut self, opened: &Opened) -> Result<(), RenewalFailure> {
         let key = NodeKey::generate()?;
         let answer = Box::pin(opened.renewal(key.csr()?.der));
         self.asked = Some((key, answer));
@@ -95,7 +102,7 @@ impl Renewal {
     }
 
     /// The answer; never, while nothing was asked. Cancel-safe.
-    pub(super) async fn answer(&mut self) -> Result<Box<Issued>, RenewalFailure> {
+    pub async fn answer(&mut self) -> Result<Box<Issued>, RenewalFailure> {
         let Some((_, answer)) = &mut self.asked else { return std::future::pending().await };
         let answered = answer.await;
         let Some((key, _)) = self.asked.take() else { return std::future::pending().await };

@@ -16,10 +16,10 @@ use crate::entropy::random_bytes;
 use crate::identity::{ClockView, Identity, IdentityStore, late_renewal, renewal_time, view_clock};
 
 /// First delay, its cap, and how long a session must live to begin anew (FLT-24).
-const BACKOFF: (Duration, Duration, Duration) =
+pub const BACKOFF: (Duration, Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(30), Duration::from_secs(30));
 /// A coordinator that refuses this node is asked again this slowly: only an operator can change its mind.
-const REFUSED_DELAY: Duration = Duration::from_secs(30);
+pub const REFUSED_DELAY: Duration = Duration::from_secs(30);
 /// Renewals of an expired certificate are never closer together (PKI-18).
 const LATE_RENEWAL_EVERY: Duration = Duration::from_mins(1);
 /// A wrong clock is looked at again this often, so that the node is back within 60 s of its mending (AGT-11).

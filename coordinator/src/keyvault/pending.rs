@@ -11,9 +11,12 @@ use super::error::Requester;
 use super::journal::{Record, RevocationRecord};
 use crate::store::StoreError;
 use crate::store::audit::{Decision, NewAuditRecord};
+use crate::store::enrolment::FirstUse;
 
 /// Longest wait for the database before a decision is kept for later.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// First uses of one transaction: a new fleet's come by the thousand.
+const GROUP: usize = 500;
 
 /// One decision; writing it twice changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,21 +38,34 @@ impl KeyVault {
             Ok(Err(error)) => tracing::warn!(%error, ?decision, "kept a decision until the database is back"),
             Err(_) => tracing::warn!(?decision, "kept a decision: the database did not answer in time"),
         }
+        self.keep(decision);
+        false
+    }
+
+    /// Keeps the decision for the next round of maintenance.
+    pub(super) fn keep(&self, decision: Pending) {
         // One of each sort for each node, so that the list is bounded by the living nodes.
         let mut kept = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if !kept.contains(&decision) {
             kept.push(decision);
         }
-        false
     }
 
     /// Writes what was kept, in order, until the first refusal.
     pub(super) async fn write_kept(&self) -> Result<(), StoreError> {
         loop {
-            let next = self.pending.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
-            let Some(decision) = next else { return Ok(()) };
-            self.write_decision(&decision).await?;
-            self.pending.lock().unwrap_or_else(PoisonError::into_inner).retain(|kept| *kept != decision);
+            let next = next_group(&self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+            match next.as_slice() {
+                [] => return Ok(()),
+                [decision] => self.write_decision(decision).await?,
+                group => {
+                    self.store
+                        .certificates_used(&group.iter().filter_map(first_use).collect::<Vec<_>>())
+                        .await?
+                }
+            }
+            // Others only append: what was written is still in front.
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).drain(..next.len());
         }
     }
 
@@ -74,10 +90,26 @@ impl KeyVault {
                 self.store.node_quarantine(*node, reason, &NewAuditRecord { at: *at, ..record }).await?;
             }
             Pending::FirstUse { node, serial, generation, at } => {
-                self.store.certificate_used(*node, serial, *generation, *at).await?;
+                let first_use = FirstUse { node: *node, serial, generation: *generation, at: *at };
+                self.store.certificates_used(&[first_use]).await?;
             }
         }
         Ok(())
+    }
+}
+
+/// What is written next: one decision, or as many first uses as stand in front together.
+fn next_group(kept: &[Pending]) -> Vec<Pending> {
+    let first_uses = kept.iter().take_while(|decision| first_use(decision).is_some()).take(GROUP).count();
+    kept.iter().take(first_uses.max(1)).cloned().collect()
+}
+
+fn first_use(decision: &Pending) -> Option<FirstUse<'_>> {
+    match decision {
+        Pending::FirstUse { node, serial, generation, at } => {
+            Some(FirstUse { node: *node, serial, generation: *generation, at: *at })
+        }
+        Pending::Revocation(_) | Pending::Quarantine { .. } => None,
     }
 }
 

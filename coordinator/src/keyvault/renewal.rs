@@ -18,6 +18,9 @@ use crate::store::audit::Decision;
 /// A node may renew this many times in a lifetime at most: once a minute with 24 h (PKI-18).
 const RENEWALS_PER_LIFETIME: i64 = 1_440;
 
+/// The certificate of an enrolment.
+const FIRST_GENERATION: i64 = 1;
+
 impl KeyVault {
     /// Renews over the node's own session; `source` is the peer's address.
     pub async fn renew(&self, peer: &PeerIdentity, csr_der: &[u8], source: &str) -> RenewResponse {
@@ -127,14 +130,20 @@ impl KeyVault {
 
     /// The node uses this certificate: those before it are superseded from now on (PKI-08).
     pub async fn mark_first_used(&self, peer: &PeerIdentity) {
-        if self.identities.write().mark_used(&peer.serial) {
-            self.write_or_keep(Pending::FirstUse {
-                node: peer.node_id,
-                serial: peer.serial.clone(),
-                generation: peer.generation,
-                at: self.clock.now(),
-            })
-            .await;
+        if !self.identities.write().mark_used(&peer.serial) {
+            return;
+        }
+        let first_use = Pending::FirstUse {
+            node: peer.node_id,
+            serial: peer.serial.clone(),
+            generation: peer.generation,
+            at: self.clock.now(),
+        };
+        if peer.generation <= FIRST_GENERATION {
+            // It supersedes nothing, so that a crash may forget it; a new fleet's admissions wait for no disk.
+            self.keep(first_use);
+        } else {
+            self.write_or_keep(first_use).await;
         }
     }
 }

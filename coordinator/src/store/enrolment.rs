@@ -126,6 +126,19 @@ macro_rules! end_node {
     }};
 }
 
+/// A certificate's first use.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstUse<'a> {
+    /// Whose it is.
+    pub node: NodeId,
+    /// The certificate.
+    pub serial: &'a CertificateSerial,
+    /// Its generation.
+    pub generation: i64,
+    /// When.
+    pub at: EpochMs,
+}
+
 impl Store {
     /// Claims, makes the node, stores its first certificate, appends the record; or does nothing of it.
     pub async fn enrol(
@@ -253,32 +266,29 @@ impl Store {
         })
     }
 
-    /// A certificate was used for the first time: those before it are superseded (PKI-08). Repeating changes nothing.
-    pub async fn certificate_used(
-        &self,
-        node: NodeId,
-        serial: &CertificateSerial,
-        generation: i64,
-        at: EpochMs,
-    ) -> Result<(), StoreError> {
+    /// Certificates were used for the first time: those before them are superseded (PKI-08). Repeating changes nothing.
+    pub async fn certificates_used(&self, first_uses: &[FirstUse<'_>]) -> Result<(), StoreError> {
         write!(self, pool => {
             let mut tx = pool.begin_with(self.begin()).await?;
-            sqlx::query(
-                "UPDATE certificates SET state = 'active', first_used_at = $2 WHERE serial = $1 AND state = 'issued'",
-            )
-            .bind(serial.as_str())
-            .bind(at.0)
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query(
-                "UPDATE certificates SET state = 'superseded', ended_at = $3 \
-                 WHERE node_id = $1 AND generation < $2 AND state IN ('issued', 'active')",
-            )
-            .bind(node.to_string())
-            .bind(generation)
-            .bind(at.0)
-            .execute(&mut *tx)
-            .await?;
+            for FirstUse { node, serial, generation, at } in first_uses {
+                sqlx::query(
+                    "UPDATE certificates SET state = 'active', first_used_at = $2 \
+                     WHERE serial = $1 AND state = 'issued'",
+                )
+                .bind(serial.as_str())
+                .bind(at.0)
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query(
+                    "UPDATE certificates SET state = 'superseded', ended_at = $3 \
+                     WHERE node_id = $1 AND generation < $2 AND state IN ('issued', 'active')",
+                )
+                .bind(node.to_string())
+                .bind(generation)
+                .bind(at.0)
+                .execute(&mut *tx)
+                .await?;
+            }
             tx.commit().await?;
             Ok(())
         })
