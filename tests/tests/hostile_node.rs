@@ -146,7 +146,7 @@ fn present() -> Vec<u8> {
         compute: true,
     };
     [
-        frame(&SeriesTable { series: vec![key].try_into().unwrap() }),
+        frame(&SeriesTable { series: vec![key.into()].try_into().unwrap() }),
         frame(&report),
         frame(&NodeConditions { conditions: vec![condition].try_into().unwrap() }),
         frame(&GpuProcesses { processes: vec![process].try_into().unwrap(), left_out: 0 }),

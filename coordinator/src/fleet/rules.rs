@@ -76,6 +76,7 @@ mod tests {
         (Kind::GaugeReport, Role::Samples, Sender::Agent),
         (Kind::NodeConditions, Role::Samples, Sender::Agent),
         (Kind::GpuProcesses, Role::Samples, Sender::Agent),
+        (Kind::PathLoss, Role::Samples, Sender::Agent),
         (Kind::SpoolBatch, Role::Durable, Sender::Agent),
         (Kind::RenewRequest, Role::Renewal, Sender::Agent),
         (Kind::RenewResponse, Role::Renewal, Sender::Coordinator),

@@ -14,7 +14,7 @@ use aim_coordinator::store::spool::{ChangeRow, EventRow, Group, NodeWrite, Recor
 use aim_coordinator::store::{Store, StoreError};
 use serde_json::json;
 
-use crate::made::{HOUR, NOW, digest, enrol, node, record, serial, user_id};
+use crate::made::{HOUR, NOW, digest, enrol, is_total, node, record, records, serial, user_id};
 
 fn spool(number: u8) -> SpoolId {
     SpoolId::from_random([number; 16])
@@ -89,7 +89,7 @@ pub(crate) async fn nodes_change_and_go_with_their_record(store: Store) {
     assert_eq!(store.nodes_load().await.unwrap().len(), 1);
     assert_eq!(store.node_certificate(node(1)).await.unwrap().unwrap().0, serial("key of gpu001").as_str());
     assert_eq!(store.node_load(node(9)).await.unwrap(), None);
-    assert_eq!(store.audit_count(&AuditFilter::default()).await.unwrap(), 7);
+    assert_eq!(records(&store, &AuditFilter::default()).await, 7);
 }
 
 pub(crate) async fn a_group_is_stored_whole_and_repeats_nothing(store: Store) {
@@ -115,7 +115,7 @@ pub(crate) async fn a_group_is_stored_whole_and_repeats_nothing(store: Store) {
     repeated.positions.insert((node(1), spool(1)), 1301);
     assert!(matches!(store.commit_group(&repeated).await, Err(StoreError::Conflict(_))));
     assert_eq!(store.spool_position(node(1), spool(1)).await.unwrap(), Some(1300), "nothing of it is stored");
-    assert_eq!(store.events_page(&EventFilter::default(), None, 1).await.unwrap().1, 1300);
+    assert!(is_total(store.events_page(&EventFilter::default(), None, 1).await.unwrap().1, 1300));
     let mut own = Group::new(NOW);
     own.events =
         vec![
@@ -143,7 +143,7 @@ pub(crate) async fn events_are_filtered_and_paged(store: Store) {
     let ids = store.commit_group(&group).await.unwrap();
     let page = async |filter: EventFilter| {
         let (events, total) = store.events_page(&filter, None, 100).await.unwrap();
-        assert_eq!(i64::try_from(events.len()).unwrap(), total);
+        assert!(is_total(total, events.len()));
         events.into_iter().rev().map(|event| event.id).collect::<Vec<_>>()
     };
     let any = EventFilter::default;
@@ -161,7 +161,7 @@ pub(crate) async fn events_are_filtered_and_paged(store: Store) {
     assert_eq!(page(within(vec![Scope::All])).await, ids);
 
     let (newest, total) = store.events_page(&any(), Some(ids[2]), 1).await.unwrap();
-    assert_eq!((newest[0].id, total), (ids[1], 3));
+    assert!(newest[0].id == ids[1] && is_total(total, 3));
     let shown = &newest[0];
     assert_eq!((shown.node_name.as_str(), shown.kind.as_str()), ("gpu001", "gpu.lost"));
     assert_eq!((shown.occurred_at, shown.stored_at), (NOW.plus_ms(2), NOW.plus_ms(50)));
@@ -195,7 +195,7 @@ pub(crate) async fn sections_replace_each_other_and_changes_are_kept(store: Stor
 
     let (changes, total) = store.inventory_changes(node(1), None, None, 2).await.unwrap();
     let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
-    assert_eq!((paths.as_slice(), total), (&["gpu[1].serial", "dimm[0].serial"][..], 3));
+    assert!(paths == ["gpu[1].serial", "dimm[0].serial"] && is_total(total, 3), "{paths:?}");
     assert_eq!(
         (&changes[0].from, &changes[0].to, changes[0].at),
         (&json!(null), &json!("SN-1"), NOW.plus_ms(HOUR))
@@ -203,7 +203,7 @@ pub(crate) async fn sections_replace_each_other_and_changes_are_kept(store: Stor
     let (rest, _) = store.inventory_changes(node(1), None, Some(changes[1].id), 9).await.unwrap();
     assert_eq!(rest.len(), 1);
     let (gpus, total) = store.inventory_changes(node(1), Some("gpus"), None, 9).await.unwrap();
-    assert_eq!((gpus.len(), total), (2, 2));
+    assert!(gpus.len() == 2 && is_total(total, 2));
 }
 
 pub(crate) async fn what_a_session_writes_to_its_node(store: Store) {
@@ -239,9 +239,6 @@ pub(crate) async fn what_a_session_writes_to_its_node(store: Store) {
         Some(digest("all"))
     );
     assert_eq!(write(NodeWrite::InventoryHash(None)).await.inventory_sha256, None);
-    let suspected = |reason: &str| NodeWrite::Quarantined { at: NOW, reason: reason.to_owned() };
-    write(suspected("first")).await;
-    assert_eq!(write(suspected("second")).await.quarantine.unwrap().reason, "first");
 }
 
 pub(crate) async fn history_ends_and_positions_stay(store: Store) {
@@ -256,7 +253,7 @@ pub(crate) async fn history_ends_and_positions_stay(store: Store) {
     }
     assert_eq!(store.history_delete_before(NOW).await.unwrap(), 0);
     assert_eq!(store.history_delete_before(NOW.plus_ms(1)).await.unwrap(), 1);
-    assert_eq!(store.events_page(&EventFilter::default(), None, 9).await.unwrap().1, 1);
-    assert_eq!(store.inventory_changes(node(1), None, None, 9).await.unwrap().1, 1);
+    assert_eq!(store.events_page(&EventFilter::default(), None, 9).await.unwrap().0.len(), 1);
+    assert_eq!(store.inventory_changes(node(1), None, None, 9).await.unwrap().0.len(), 1);
     assert_eq!(store.spool_position(node(1), spool(1)).await.unwrap(), Some(2));
 }

@@ -4,7 +4,7 @@ use aim_common::enrolment::TokenPurpose;
 use aim_common::identity::{CertificateSerial, NodeId, NodeName, Sha256Digest, UserId};
 use aim_common::units::EpochMs;
 use aim_coordinator::store::Store;
-use aim_coordinator::store::audit::{Decision, NewAuditRecord};
+use aim_coordinator::store::audit::{AuditFilter, Decision, NewAuditRecord};
 use aim_coordinator::store::enrolment::{Claim, Enrolled, NewCertificate};
 use aim_coordinator::store::tokens::NewToken;
 use aim_coordinator::store::users::NewUser;
@@ -95,4 +95,16 @@ pub(crate) fn user(number: u8, username: &str, roles: &[&str]) -> NewUser {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         groups: vec!["blue".to_owned()],
     }
+}
+
+/// How many audit records match.
+pub(crate) async fn records(store: &Store, filter: &AuditFilter) -> usize {
+    let (rows, total) = store.audit_page(filter, i64::MAX, 10_000).await.unwrap();
+    assert!(is_total(total, rows.len()), "{total:?} of {}", rows.len());
+    rows.len()
+}
+
+/// A total that took too long to count is not known, which a busy machine may cause.
+pub(crate) fn is_total(total: Option<i64>, count: usize) -> bool {
+    total.is_none_or(|total| usize::try_from(total) == Ok(count))
 }

@@ -34,6 +34,7 @@ macro_rules! checks {
 const CHECKS: &[(&str, Check)] = &checks! {
     trail::records_form_a_chain_that_is_read_both_ways,
     trail::concurrent_appends_leave_no_gap,
+    trail::old_records_end_and_the_rest_is_still_a_chain,
     trail::sealed_secrets_are_kept_once_and_replaced_whole,
     trail::the_salt_key_is_replaced_only_on_request,
     identities::a_token_is_redeemed_once,
@@ -44,7 +45,7 @@ const CHECKS: &[(&str, Check)] = &checks! {
     identities::a_replaced_node_is_superseded,
     identities::certificates_follow_their_generations,
     identities::a_revoked_node_is_not_known_any_more,
-    identities::quarantine_begins_once,
+    identities::quarantine_begins_and_ends_once,
     identities::requests_wait_and_are_decided_once,
     fleet::nodes_change_and_go_with_their_record,
     fleet::a_group_is_stored_whole_and_repeats_nothing,

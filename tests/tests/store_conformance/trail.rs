@@ -4,7 +4,7 @@ use aim_coordinator::store::Store;
 use aim_coordinator::store::audit::{AuditFilter, Decision, GENESIS, NewAuditRecord};
 use aim_coordinator::store::salt::SaltKeyRow;
 
-use crate::made::{NOW, record};
+use crate::made::{HOUR, NOW, record, records};
 
 pub(crate) async fn records_form_a_chain_that_is_read_both_ways(store: Store) {
     store.ping().await.unwrap();
@@ -28,7 +28,7 @@ pub(crate) async fn records_form_a_chain_that_is_read_both_ways(store: Store) {
     assert_eq!(store.audit_chain(3, 1).await.unwrap()[0].sequence, 4);
 
     let sequences = async |filter: &AuditFilter, before, limit| {
-        let rows = store.audit_records(filter, before, limit).await.unwrap();
+        let (rows, _) = store.audit_page(filter, before, limit).await.unwrap();
         rows.iter().map(|row| row.sequence).collect::<Vec<_>>()
     };
     let all = AuditFilter::default();
@@ -39,7 +39,7 @@ pub(crate) async fn records_form_a_chain_that_is_read_both_ways(store: Store) {
     let nobody = AuditFilter { actor: Some("user:nobody".to_owned()), ..all.clone() };
     let action = AuditFilter { action: Some("token.create".to_owned()), ..all.clone() };
     for (filter, count) in [(&all, 5), (&denied, 1), (&nobody, 0), (&action, 5)] {
-        assert_eq!(store.audit_count(filter).await.unwrap(), count, "{filter:?}");
+        assert_eq!(records(&store, filter).await, count, "{filter:?}");
     }
 }
 
@@ -83,5 +83,30 @@ pub(crate) async fn the_salt_key_is_replaced_only_on_request(store: Store) {
     assert_eq!(store.salt_key().await.unwrap(), Some(key("one\n")));
     assert!(store.salt_key_put(&key("two\n"), true, &import).await.unwrap());
     assert_eq!(store.salt_key().await.unwrap(), Some(key("two\n")));
-    assert_eq!(store.audit_count(&AuditFilter::default()).await.unwrap(), 3, "one record for each change");
+    assert_eq!(records(&store, &AuditFilter::default()).await, 3, "one record for each change");
+}
+
+pub(crate) async fn old_records_end_and_the_rest_is_still_a_chain(store: Store) {
+    for hour in 0..6 {
+        let appended = NewAuditRecord { at: NOW.plus_ms(hour * HOUR), ..record("node.label") };
+        store.audit_append(&appended).await.unwrap();
+    }
+    let prune = async |before: i64, overdue: i64, most| {
+        let signed = |through: i64, hash: &str| NewAuditRecord {
+            detail: serde_json::json!({ "through": through, "hash": hash }),
+            ..record("audit.prune")
+        };
+        store.audit_prune(NOW.plus_ms(before), NOW.plus_ms(overdue), most, signed).await.unwrap()
+    };
+    assert_eq!(prune(0, 0, 100).await, None, "nothing is that old");
+    assert_eq!(prune(3 * HOUR, 0, 100).await, None, "nothing is overdue");
+    let kept = store.audit_hash(3).await.unwrap().unwrap();
+    assert_eq!(prune(3 * HOUR, 1, 2).await, Some(2), "not more than asked for at once");
+    assert_eq!(prune(3 * HOUR, 3 * HOUR, 100).await, Some(3));
+    let chain = store.audit_chain(0, 100).await.unwrap();
+    let sequences: Vec<_> = chain.iter().map(|row| row.sequence).collect();
+    assert_eq!(sequences, [4, 5, 6, 7, 8]);
+    assert_eq!(chain[0].previous_hash, kept);
+    assert!(chain.windows(2).all(|pair| pair[0].hash == pair[1].previous_hash));
+    assert!(chain[4].detail.contains(&kept), "the last record says behind which one the trail begins");
 }

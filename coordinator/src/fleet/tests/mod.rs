@@ -1,11 +1,11 @@
 //! Real QUIC against the real KeyVault and database.
 
-mod identity;
-mod lookalikes;
-mod pki;
 mod handshake;
+mod identity;
 mod load;
+mod lookalikes;
 mod order;
+mod pki;
 mod site;
 
 use std::time::Duration;

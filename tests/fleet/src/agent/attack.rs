@@ -186,7 +186,9 @@ fn label_values() -> impl Iterator<Item = Vec<u8>> {
             metric: Metric::DiskReads,
             instance: BoundedString::truncated(&format!("label-{table}-{label}")),
         };
-        let table = SeriesTable { series: BoundedVec::truncated((0..MAX_SERIES).map(key).collect()).0 };
+        let table = SeriesTable {
+            series: BoundedVec::truncated((0..MAX_SERIES).map(|label| key(label).into()).collect()).0,
+        };
         encode(ProtocolVersion::MAX, &table).unwrap_or_default()
     })
 }

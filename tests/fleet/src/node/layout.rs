@@ -80,7 +80,7 @@ fn table(series: &[Series], uuid: impl Fn(u32) -> String) -> SeriesTable {
         };
         SeriesKey { metric: series.metric, instance }
     };
-    SeriesTable { series: BoundedVec::truncated(series.iter().map(key).collect()).0 }
+    SeriesTable { series: BoundedVec::truncated(series.iter().map(|series| key(series).into()).collect()).0 }
 }
 
 fn host() -> Vec<Series> {

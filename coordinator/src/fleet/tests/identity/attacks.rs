@@ -6,8 +6,8 @@ use aim_common::inventory::{EncodedSection, Fact, Section, System};
 use aim_common::metric::Metric;
 use aim_common::protocol::{
     Ack, Change, CloseCode, Condition, GaugeReport, Goodbye, GoodbyeCause, GpuProcess, GpuProcesses, Hello,
-    Kind, LiveMode, NodeConditions, Record, RenewRefusal, RenewRequest, RenewResponse, SeriesChange,
-    SeriesKey, SeriesTable, SpoolBatch, SpoolRecord, Welcome,
+    Kind, LiveMode, NodeConditions, PathLoss, Record, RenewRefusal, RenewRequest, RenewResponse,
+    SeriesChange, SeriesKey, SeriesTable, SpoolBatch, SpoolRecord, Welcome,
 };
 use aim_common::units::EpochMs;
 use aim_common::wire::ProtocolVersion;
@@ -82,6 +82,10 @@ pub(super) fn attacks(kind: Kind, a: &Identity, b: &Neighbour) -> Vec<Attack> {
         Kind::SeriesTable | Kind::GaugeReport => vec![values(b)],
         Kind::NodeConditions => vec![conditions(b)],
         Kind::GpuProcesses => vec![processes()],
+        Kind::PathLoss => {
+            let losses = frame(&PathLoss { lost_permille: 1000 });
+            vec![quiet("losses on the way to B", vec![(Stream::Own, losses)])]
+        }
         Kind::SpoolBatch => records(b),
         Kind::RenewRequest => renewals(a, b),
         Kind::RenewResponse => {
@@ -131,7 +135,7 @@ fn values(b: &Neighbour) -> Attack {
         dropped_before: 0,
         changes: vec![SeriesChange { skip: 0, change }].try_into().unwrap(),
     };
-    let table = SeriesTable { series: vec![key].try_into().unwrap() };
+    let table = SeriesTable { series: vec![key.into()].try_into().unwrap() };
     taken("values of B", [frame(&table), frame(&report)].concat(), |state| {
         state.series.interval_ms() == 7_000
     })

@@ -62,7 +62,7 @@ impl Neighbour {
             dropped_before: 0,
             changes: vec![SeriesChange { skip: 0, change }].try_into().unwrap(),
         };
-        let table = SeriesTable { series: vec![key].try_into().unwrap() };
+        let table = SeriesTable { series: vec![key.into()].try_into().unwrap() };
         samples.write_all(&[frame(&table), frame(&report)].concat()).await.unwrap();
         let durable = agent.stream().await;
         let mut b = Self { identity, hello, agent, durable };
