@@ -61,7 +61,7 @@ impl KeyVault {
                 group => {
                     self.store
                         .certificates_used(&group.iter().filter_map(first_use).collect::<Vec<_>>())
-                        .await?
+                        .await?;
                 }
             }
             // Others only append: what was written is still in front.
