@@ -56,11 +56,8 @@ impl Elf {
     }
 
     fn dynamic(&self) -> Vec<(u64, u64)> {
-        let (_, _, offset, size) = self
-            .segments()
-            .into_iter()
-            .find(|segment| segment.0 == PT_DYNAMIC)
-            .expect("it is linked dynamically");
+        let (_, _, offset, size) =
+            self.segments().into_iter().find(|segment| segment.0 == PT_DYNAMIC).unwrap();
         (0..size / 16)
             .map(|index| offset + index * 16)
             .map(|at| (self.number(at, 8), self.number(at + 8, 8)))
