@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use aim_common::protocol::ALPN;
 use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicServerConfig};
-use quinn::{Connection, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+};
 use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::CertificateDer;
 
@@ -62,6 +64,14 @@ pub(super) fn rustls_config(keyvault: &KeyVault) -> Result<rustls::ServerConfig,
     Ok(config)
 }
 
+/// Asks agents to acknowledge each packet at once, as they ask us: a held-back acknowledgement costs both ends timers
+/// and often a repeated packet.
+fn acknowledge_at_once() -> AckFrequencyConfig {
+    let mut wish = AckFrequencyConfig::default();
+    wish.ack_eliciting_threshold(VarInt::from_u32(0));
+    wish
+}
+
 /// Every limit of the transport, said and not left to the library.
 pub(super) fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
@@ -75,6 +85,7 @@ pub(super) fn transport() -> TransportConfig {
         .max_idle_timeout(Some(IdleTimeout::from(IDLE_TIMEOUT)))
         // The agent keeps the connection alive; its packets are the heartbeat.
         .keep_alive_interval(None)
+        .ack_frequency_config(Some(acknowledge_at_once()))
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0);
     transport
