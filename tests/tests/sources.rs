@@ -74,7 +74,14 @@ fn sup_02_every_crate_inherits_the_lints_and_none_is_switched_off() {
         let inherits = text.parse::<toml::Table>().unwrap()["lints"].get("workspace").is_some();
         assert!(inherits || member == "tests/fake-nvml", "{member} does not inherit the lints");
     }
+    // Where a peer's bytes arrive, an index is one panic away.
+    for file in ["common/src/lib.rs", "coordinator/src/fleet/mod.rs", "agent/src/link/mod.rs"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        assert!(text.contains("#![warn(clippy::indexing_slicing, clippy::string_slice)]"), "{file}");
+    }
     let off = lines_with(&[
+        "allow(clippy::indexing_slicing",
+        "allow(clippy::string_slice",
         "allow(unsafe_code",
         "allow(clippy::unwrap",
         "allow(clippy::expect",
