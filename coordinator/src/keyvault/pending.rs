@@ -59,9 +59,8 @@ impl KeyVault {
                 [] => return Ok(()),
                 [decision] => self.write_decision(decision).await?,
                 group => {
-                    self.store
-                        .certificates_used(&group.iter().filter_map(first_use).collect::<Vec<_>>())
-                        .await?;
+                    let first_uses: Vec<FirstUse> = group.iter().filter_map(first_use).collect();
+                    self.store.certificates_used(&first_uses).await?;
                 }
             }
             // Others only append: what was written is still in front.

@@ -181,6 +181,8 @@ impl Agent {
     /// Until it shall stop.
     pub(crate) async fn run(mut self) {
         self.pause(self.start.delay).await;
+        // Only now the node begins: nothing was measured before.
+        self.backlog.forget(self.fleet.clock.monotonic());
         loop {
             let wish = *self.start.wish.borrow_and_update();
             match wish.state {
