@@ -47,6 +47,7 @@ fn pki_08_a_lost_answer_and_a_crash_of_either_side_leave_a_certificate_that_work
     let mut coordinator = Coordinator::start(dir.path());
     let admin = coordinator.admin();
     let mut agent = Agent::start(dir.path(), "node1", &coordinator);
+    until("the first use is stored", SEEN, || (generations(&admin) == [state(1, "active")]).then_some(()));
     agent.kill();
     // The answer is lost: the coordinator issued, the node knows nothing of it; then the coordinator dies as well.
     let elsewhere = dir.path().join("elsewhere");
