@@ -18,8 +18,8 @@ const WARM_UP: Duration = Duration::from_secs(45);
 /// A connection and nothing else.
 const IDLE: &str = "sample_interval_ms = 600000\ninterval_ms = 3600000\ninventory_interval_ms = 86400000\n\
                     [gpu]\nenabled = false\n[filesystems]\nenabled = false";
-/// All host collectors at 15 s.
-const REPORTING: &str = "sample_interval_ms = 5000\ninterval_ms = 15000";
+/// All host collectors at 15 s, file systems included.
+const REPORTING: &str = "sample_interval_ms = 5000\ninterval_ms = 15000\n[filesystems]\ninterval_ms = 15000";
 
 /// What one process had used at a moment.
 #[derive(Clone, Copy)]

@@ -35,6 +35,11 @@ fn ip(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same with the arguments in one line; none of them holds a space.
+fn ip_words(line: &str) -> anyhow::Result<()> {
+    ip(&line.split(' ').collect::<Vec<_>>())
+}
+
 impl Namespace {
     /// Makes namespace number `index`, with 198.18.`index`.1 on the host and .2 inside (RFC 2544's test range).
     pub(crate) fn create(index: u8) -> anyhow::Result<Self> {
@@ -45,13 +50,23 @@ impl Namespace {
         ip(&["netns", "add", &name])?;
         let namespace = Self { name, host_link, host_address };
         let (host, inside) = (&namespace.host_link, "eth0");
-        ip(&["link", "add", host, "type", "veth", "peer", "name", inside, "netns", &namespace.name])?;
-        ip(&["addr", "add", &format!("{}/24", namespace.host_address), "dev", host])?;
-        ip(&["link", "set", host, "up"])?;
+        let (host_mac, inside_mac) =
+            (format!("02:00:00:00:{index:02x}:01"), format!("02:00:00:00:{index:02x}:02"));
         let netns = namespace.name.as_str();
-        ip(&["-n", netns, "addr", "add", &format!("198.18.{index}.2/24"), "dev", inside])?;
-        ip(&["-n", netns, "link", "set", "lo", "up"])?;
-        ip(&["-n", netns, "link", "set", inside, "up"])?;
+        ip_words(&format!(
+            "link add {host} address {host_mac} type veth peer name {inside} address {inside_mac} netns {netns}"
+        ))?;
+        let (gateway, address) = (&namespace.host_address, format!("198.18.{index}.2"));
+        ip_words(&format!("addr add {gateway}/24 dev {host}"))?;
+        ip_words(&format!("link set {host} up"))?;
+        ip_words(&format!("-n {netns} addr add {address}/24 dev {inside}"))?;
+        ip_words(&format!("-n {netns} link set lo up"))?;
+        ip_words(&format!("-n {netns} link set {inside} up"))?;
+        // Known to each other for ever: ARP is neither the agent's nor IP's.
+        ip_words(&format!("neigh replace {address} lladdr {inside_mac} dev {host} nud permanent"))?;
+        ip_words(&format!(
+            "-n {netns} neigh replace {gateway} lladdr {host_mac} dev {inside} nud permanent"
+        ))?;
         Ok(namespace)
     }
 

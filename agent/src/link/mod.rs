@@ -13,7 +13,6 @@ mod dial;
 mod renew;
 mod session;
 mod supervisor;
-mod timer;
 mod transport;
 
 use aim_common::identity::{BootId, Sha256Digest, SpoolId};

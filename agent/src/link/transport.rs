@@ -13,8 +13,8 @@ use quinn::{
 };
 use rustls::client::Resumption;
 
-use super::timer::KernelTimers;
 use crate::identity::{Identity, root_store};
+use crate::timer::KernelTimers;
 
 /// Both ends notice a dead peer within this time (QUI-12).
 pub(super) const IDLE: Duration = Duration::from_secs(30);

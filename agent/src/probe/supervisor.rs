@@ -15,6 +15,7 @@ use super::frame;
 use super::messages::{Ask, Keyed, Reply};
 use super::supervision::{Effect, Input, Next, Pace, Supervision};
 use crate::clock::SharedClock;
+use crate::timer;
 
 /// Frames of a helper that wait to be read; it sends one for each question.
 const FRAMES_WAITING: usize = 4;
@@ -278,7 +279,7 @@ async fn next_said(helper: Option<&mut Helper>) -> Said {
 
 async fn sleep_until(at: Option<Duration>, clock: &SharedClock) {
     match at {
-        Some(at) => tokio::time::sleep(at.saturating_sub(clock.monotonic())).await,
+        Some(at) => timer::sleep(at.saturating_sub(clock.monotonic())).await,
         None => std::future::pending().await,
     }
 }

@@ -30,6 +30,7 @@ use crate::identity::{IdentityStore, StoreError};
 use crate::link::{Link, LinkEnd, SupervisorOptions, Wish, supervise};
 use crate::probe::{Probes, ProbesConfig};
 use crate::spool::Spool;
+use crate::timer;
 
 use agent::{Agent, Start};
 
@@ -138,7 +139,7 @@ async fn work(
                 None => return Err(RunError::Link("its channel is closed".into())),
             },
             done = agent.spool_done() => agent.on_spool(done),
-            () = tokio::time::sleep(wake) => {}
+            () = timer::sleep(wake) => {}
             ended = &mut *link => return Err(RunError::Link(format!("{ended:?}"))),
             name = stop.wait() => {
                 tracing::info!(signal = name, "stopping");

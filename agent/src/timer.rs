@@ -1,7 +1,8 @@
-//! QUIC's timer as one of the kernel's: an idle connection wakes up when something is due and at no other time.
+//! Timers of the kernel for what the agent waits for all the time: it wakes up when something is due and at no other
+//! time.
 //!
 //! Tokio's wheel of timers wakes its thread at each level that a far deadline passes, and once more for each deadline
-//! that was put off: five wake-ups and a self-signal for one heartbeat, where this takes two.
+//! that was put off: five wake-ups and a self-signal for one heartbeat of QUIC, where this takes two.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,10 +20,11 @@ use tokio::io::unix::AsyncFd;
 
 /// Zero would disarm the timer.
 const SHORTEST: Duration = Duration::from_nanos(1);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Tokio with the kernel's timers.
 #[derive(Debug)]
-pub(super) struct KernelTimers;
+pub(crate) struct KernelTimers;
 
 impl Runtime for KernelTimers {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
@@ -47,6 +49,15 @@ impl Runtime for KernelTimers {
     fn now(&self) -> Instant {
         TokioRuntime.now()
     }
+}
+
+/// Waits for this long.
+pub(crate) async fn sleep(length: Duration) {
+    let now = KernelTimers.now();
+    // A length that no clock reaches is as good as a day.
+    let at = now.checked_add(length).unwrap_or(now + LONGEST);
+    let mut timer = KernelTimers.new_timer(at);
+    std::future::poll_fn(|context| timer.as_mut().poll(context)).await;
 }
 
 #[derive(Debug)]
