@@ -18,8 +18,9 @@ const WARM_UP: Duration = Duration::from_secs(45);
 /// A connection and nothing else.
 const IDLE: &str = "sample_interval_ms = 600000\ninterval_ms = 3600000\ninventory_interval_ms = 86400000\n\
                     [gpu]\nenabled = false\n[filesystems]\nenabled = false";
-/// All host collectors at 15 s, file systems included.
-const REPORTING: &str = "sample_interval_ms = 5000\ninterval_ms = 15000\n[filesystems]\ninterval_ms = 15000";
+/// All host collectors, read and reported every 15 s as the peers are scraped; by default an agent also samples within an
+/// interval, whose cost docs/performance.md gives.
+const REPORTING: &str = "sample_interval_ms = 15000\ninterval_ms = 15000\n[filesystems]\ninterval_ms = 15000";
 
 /// What one process had used at a moment.
 #[derive(Clone, Copy)]

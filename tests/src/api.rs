@@ -11,6 +11,9 @@ use tokio::runtime::Runtime;
 
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection that is idle for longer may have been closed by the server, which this client, whose runtime stands still
+/// between two calls, would learn by a failed call only.
+const POOLED: Duration = Duration::from_secs(2);
 /// The name under which an agent knows the coordinator, whatever address it dials.
 pub const SERVER_NAME: &str = "coordinator.aim.internal";
 
@@ -73,6 +76,7 @@ pub(crate) fn client(port: u16, pin: Sha256Digest) -> reqwest::Client {
         .tls_backend_preconfigured(pinned_tls(pin))
         .no_proxy()
         .timeout(TIMEOUT)
+        .pool_idle_timeout(POOLED)
         .resolve(SERVER_NAME, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .build()
         .unwrap()
